@@ -1,0 +1,1 @@
+"""Generated from ``proto/`` by ``just proto``; checked in, never edited."""

@@ -1,0 +1,1 @@
+"""One upload, one download: three tasks each, joined by bounded channels."""

@@ -1,0 +1,1 @@
+"""The Trio shell around ``wire``: connections, streams, server, channel, interceptors."""

@@ -1,0 +1,1 @@
+"""Sources of the credentials of tenants: one contract (``api``), a cache in front."""

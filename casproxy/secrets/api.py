@@ -1,0 +1,58 @@
+"""Owns the contract of a secret source. Refuses to know any concrete source or what a secret is for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Protocol
+
+from casproxy.errors import SecretMalformed
+
+
+class Secret:
+    """A tenant's storage credentials: a JSON object whose keys match without regard to case.
+
+    Keys differ in case in the field (they are Go struct fields without tags). Redacts itself in ``repr``, ``str`` and
+    formatting; it has no iteration, so that it cannot be logged by accident.
+    """
+
+    __slots__ = ("_fields", "fingerprint")
+
+    fingerprint: str
+    """sha256 (hex) over the whole credential: what caches and flights are keyed by (storage.md, Isolation)."""
+
+    def __init__(self, fields: Mapping[str, object]) -> None:
+        self._fields = {key.casefold(): value for key, value in fields.items()}
+        canonical = repr(sorted(self._fields.items(), key=lambda item: item[0]))
+        self.fingerprint = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def text(self, key: str) -> str:
+        """The non-empty string under ``key``; raises ``SecretMalformed`` naming the key only."""
+        value = self._fields.get(key.casefold())
+        if not isinstance(value, str) or not value:
+            raise SecretMalformed(f"the secret has no {key}")
+        return value
+
+    def optional(self, key: str) -> str:
+        """The string under ``key``, or ``""`` when it is absent; raises ``SecretMalformed`` for another type."""
+        value = self._fields.get(key.casefold(), "")
+        if not isinstance(value, str):
+            raise SecretMalformed(f"the secret's {key} is not a string")
+        return value
+
+    def __repr__(self) -> str:
+        return "<Secret: redacted>"
+
+
+class SecretSource(Protocol):
+    """Where tenants' credentials come from. Safe for concurrent use."""
+
+    async def read(self, secret_id: str) -> Secret:
+        """Read one secret. ``secret_id`` was validated by ``check_secret_id``.
+
+        Errors: ``SecretNotFound``, ``SecretDenied``, ``SecretMalformed``, ``SecretUnavailable``. Cancellation returns
+        at once, also while a blocking SDK's thread still works.
+        """
+
+    async def check(self) -> None:
+        """The start-up check: raises ``ConfigError`` naming the key to fix when the source can never work as configured."""

@@ -1,0 +1,1 @@
+"""The gRPC services of api.md, on ``rpc``, ``pipeline`` and ``storage.api``."""

@@ -1,0 +1,1 @@
+"""Stores: one contract (``api``), many backends, composed by ``stack``."""
