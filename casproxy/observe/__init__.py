@@ -1,1 +1,1 @@
-"""What an operator sees: logs and metrics."""
+"""What an operator sees: logs (``log``), metrics (``metrics``) and the interceptor that feeds both (``calls``)."""

@@ -45,6 +45,19 @@ class MethodInfo:
         return f"/{self.service}/{self.name}"
 
 
+@dataclass(slots=True)
+class Traffic:
+    """What a call has carried so far: whole messages, and payload bytes of messages, without their prefixes.
+
+    A server that counts attaches one to each call and keeps it up to date; a call without one was not counted.
+    """
+
+    messages_received: int = 0
+    messages_sent: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+
 class ServerCall(Protocol):
     """One call in flight, seen from its handler. One task uses it at a time, but sending and receiving may be two tasks."""
 

@@ -1,0 +1,111 @@
+"""Owns the one log line and the counters of every gRPC call. Refuses to know what a call does.
+
+The outermost interceptor: it sees how a call ended after everybody else had their say. What it reports about the
+caller and the artifact it finds attached to the call: ``Claims`` (by the auth interceptor), ``Digest`` (by the service)
+and ``Traffic`` (by the server). None of them is there when a call fails early, and that is no error.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import structlog
+import trio
+
+from casproxy.auth.claims import Claims
+from casproxy.digest import Digest
+from casproxy.observe.metrics import Metrics
+from casproxy.rpc.api import Handler, Interceptor, ServerCall, Traffic
+from casproxy.rpc.errors import RpcError
+from casproxy.wire.status import StatusCode
+
+_T = TypeVar("_T")
+_REQUEST_ID = re.compile(r"[0-9A-Za-z._-]{1,64}", re.ASCII)
+_QUIET_SERVICES = frozenset({"grpc.health.v1.Health", "cas.v1.StatusService"})
+_OUR_FAULT = frozenset({StatusCode.UNKNOWN, StatusCode.INTERNAL, StatusCode.UNAVAILABLE, StatusCode.DATA_LOSS})
+
+log = structlog.get_logger("casproxy.calls")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestId:
+    """Names one call in every log line; the caller's ``x-request-id`` when that is harmless, else random."""
+
+    text: str
+
+
+def observe_calls(metrics: Metrics) -> Interceptor:
+    """An interceptor that gives each call a request id, counts it, and logs one line when it has ended."""
+
+    async def observe(call: ServerCall, handler: Handler) -> None:
+        request_id = _request_id(call)
+        call.attach(request_id)
+        started = time.perf_counter()
+        metrics.call_started(call.info)
+        code = StatusCode.OK
+        with structlog.contextvars.bound_contextvars(request_id=request_id.text):
+            try:
+                await handler(call)
+            except BaseException as error:
+                code = _code(error, call)
+                raise
+            finally:
+                _report(call, metrics, code, time.perf_counter() - started)
+
+    return observe
+
+
+def _request_id(call: ServerCall) -> RequestId:
+    given = call.metadata.text("x-request-id")
+    return RequestId(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
+
+
+def _code(error: BaseException, call: ServerCall) -> StatusCode:
+    """The status the peer sees when ``error`` leaves the call."""
+    if isinstance(error, RpcError):
+        return error.code
+    if isinstance(error, BaseExceptionGroup):
+        cancelled, other = error.split(trio.Cancelled)
+        if other is not None:
+            return StatusCode.INTERNAL
+        error = cancelled if cancelled is not None else error
+    if isinstance(error, Exception):
+        return StatusCode.INTERNAL
+    return StatusCode.DEADLINE_EXCEEDED if trio.current_time() >= call.deadline else StatusCode.CANCELLED
+
+
+def _report(call: ServerCall, metrics: Metrics, code: StatusCode, seconds: float) -> None:
+    claims = _attached(call, Claims)
+    traffic = _attached(call, Traffic) or Traffic()
+    digest = _attached(call, Digest)
+    metrics.call_ended(call.info, code, seconds)
+    metrics.call_carried(call.info, traffic, claims.backend if claims else "")
+    facts: dict[str, object] = {"method": call.info.path[1:], "code": code.name, "peer": call.peer}
+    if claims is not None:
+        facts |= {"org": claims.org_id, "role": claims.role.value, "backend": claims.backend}
+    if digest is not None:
+        facts["digest"] = str(digest)
+    facts |= {"bytes": traffic.bytes_received + traffic.bytes_sent, "seconds": round(seconds, 6)}
+    _level(call, code)("call", **facts)
+
+
+def _level(call: ServerCall, code: StatusCode) -> Callable[..., object]:
+    if code in _OUR_FAULT:
+        method = log.warning
+    elif code is StatusCode.OK and call.info.service in _QUIET_SERVICES:
+        method = log.debug  # probes every few seconds
+    else:
+        method = log.info
+    return cast("Callable[..., object]", method)
+
+
+def _attached(call: ServerCall, kind: type[_T]) -> _T | None:
+    try:
+        return call.attached(kind)
+    except LookupError:
+        return None

@@ -1,0 +1,105 @@
+"""Owns how a log line looks and where it goes. Refuses to know what is worth logging.
+
+Everything ends on one stream: structlog's own events, the standard library's ``logging``, and through it Hypercorn
+and the SDKs. JSON in production, colour on a terminal. Two promises hold for every line, whoever wrote it:
+
+* whatever looks like a token, and the query of every URL, is cut out (``redact``);
+* control characters are escaped, so that a hostile name cannot write lines of its own (``escape``).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal, TextIO
+
+import structlog
+from structlog.typing import Processor
+
+LogFormat = Literal["auto", "json", "console"]
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_SECRET_KEYS = re.compile(
+    r"token|authorization|password|passwd|credential|api_?key|secret(?!_id)|private", re.IGNORECASE
+)
+_TOKEN = re.compile(r"\beyJ[\w-]*\.[\w-]*(?:\.[\w-]*)?|\bbearer\s+[^\s'\"]+", re.IGNORECASE)
+_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s'\"?#]*|/[\w:./%-]*)\?[^\s'\"]+", re.IGNORECASE)
+_CHATTY = ("httpx", "httpcore", "hpack", "h2", "botocore", "boto3", "urllib3", "hypercorn.error", "google")
+
+
+def configure(level: str = "info", log_format: LogFormat = "auto", stream: TextIO | None = None) -> None:
+    """Send every log line of this process to ``stream`` (standard error) from ``level`` up.
+
+    ``auto`` means coloured text on a terminal and JSON elsewhere. May be called again; the last call wins.
+    """
+    out = stream if stream is not None else sys.stderr
+    threshold = _LEVELS[level.lower()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    renderers = _renderers(log_format, out)
+    structlog.configure(
+        processors=[*shared, *renderers],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(file=out),
+        cache_logger_on_first_use=False,
+    )
+    _route_standard_library(out, threshold, shared, renderers)
+
+
+def _renderers(log_format: LogFormat, out: TextIO) -> list[Processor]:
+    terminal = out.isatty()
+    if log_format == "json" or (log_format == "auto" and not terminal):
+        return [structlog.processors.JSONRenderer(sort_keys=False, ensure_ascii=False)]
+    return [escape, structlog.dev.ConsoleRenderer(colors=terminal, timestamp_key="time")]
+
+
+def _route_standard_library(out: TextIO, threshold: int, shared: list[Processor], renderers: list[Processor]) -> None:
+    handler = logging.StreamHandler(out)
+    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    named: list[Processor] = [structlog.stdlib.add_logger_name, *shared]
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=named, processors=[remove_meta, *renderers])
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(threshold)
+    for name in _CHATTY:  # they report every request, some with its URL: only their warnings are ours to show
+        logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+    logging.captureWarnings(True)
+
+
+def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: hide values under telling keys, and tokens and URL queries in every text."""
+    for key, value in event.items():
+        if _SECRET_KEYS.search(key):
+            event[key] = "[hidden]"
+        elif isinstance(value, str):
+            event[key] = clean(value)
+    return event
+
+
+def clean(text: str) -> str:
+    """``text`` without bearer tokens, JWTs and URL queries."""
+    if "?" in text:
+        text = _QUERY.sub(r"\1?[hidden]", text)
+    return _TOKEN.sub("[hidden]", text)
+
+
+def escape(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor for text output: what is not printable is shown as its escape."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            lines = value.split("\n") if key == "exception" else [value]
+            event[key] = "\n".join(map(_printable, lines))
+    return event
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
