@@ -49,7 +49,14 @@ class ConfigError(CasproxyError):
 
 
 class AuthError(CasproxyError):
-    """The token is missing, invalid or of the wrong role. Texts are matched by clients: identity.md."""
+    """The token is missing, invalid or of the wrong role. Clients match on the texts; ``auth/verify.py`` has them all.
+
+    ``cause``: a short machine-readable reason, for ErrorInfo's metadata (its reason is ``UNAUTHORIZED``) and the log.
+    """
+
+    def __init__(self, text: str, *, cause: str = "invalid") -> None:
+        super().__init__(text)
+        self.cause = cause
 
 
 class RequestError(CasproxyError):

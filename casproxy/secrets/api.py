@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Protocol
 
-from casproxy.errors import SecretMalformed
+from casproxy.errors import SecretMalformed, SecretNotFound
+
+_SECRET_ID = re.compile(r"[A-Za-z0-9._/-]+", re.ASCII)
+
+
+def check_secret_id(secret_id: str) -> None:
+    """Raise ``SecretNotFound`` unless ``secret_id`` may be handed to a source: it becomes a path or part of a URL there.
+
+    ``[A-Za-z0-9._/-]``, with no empty segment and no ``.`` or ``..`` segment between its slashes.
+    """
+    segments = secret_id.split("/")
+    if not _SECRET_ID.fullmatch(secret_id) or any(segment in ("", ".", "..") for segment in segments):
+        raise SecretNotFound(f"no secret can have the id {secret_id[:80]!r}")
 
 
 class Secret:
