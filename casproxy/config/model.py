@@ -1,0 +1,341 @@
+"""Owns every setting: its place, type, default, since when it exists and what it means. Refuses to know files or YAML.
+
+An attribute path is the YAML path: ``config.server.grpc.addr`` is ``server.grpc.addr``. The loader, the reference table
+and the JSON Schema are all made from the annotations below; there is no second list of settings.
+
+Durations are seconds (float), sizes are bytes (int). A setting that is read by nothing yet says ``since=PLANNED``: the
+loader then warns whoever sets it, so that no setting is silently without effect.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from casproxy.config.kinds import (
+    Address,
+    Bytes,
+    Count,
+    FilePath,
+    Flag,
+    Networks,
+    Ratio,
+    Seconds,
+    SecretText,
+    Text,
+    Texts,
+    TimeoutSeconds,
+    choice,
+    of_kind,
+)
+from casproxy.errors import ConfigError
+
+PLANNED = "planned"
+SOURCES = ("vault", "aws_secret_manager", "gcp_secret_manager", "azure_key_vault", "file")
+
+
+def doc(meaning: str, *, since: str = "0.1.0", when_unset: str = "", alias_of: str = "") -> msgspec.Meta:
+    """What the reference says of a setting. ``when_unset`` describes a default that is worked out at start.
+
+    ``alias_of`` is the key (in the same section) that a deprecated name stands for.
+    """
+    return msgspec.Meta(description=meaning, extra={"since": since, "when_unset": when_unset, "alias_of": alias_of})
+
+
+_NETWORK = of_kind(choice("tcp", "tcp4", "tcp6"))
+_NETWORK_DOC = doc("Address family to listen on.")
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the configuration: a YAML map."""
+
+
+class Cors(Section, frozen=True, kw_only=True):
+    """Cross-origin access for browsers."""
+
+    allow_origins: Annotated[Texts, doc("Origins a browser may call from: exact origins, or `*`.")] = ()
+
+
+class TlsConfig(Section, frozen=True, kw_only=True):
+    """A server's certificate."""
+
+    certificate: Annotated[FilePath, doc("PEM file with the certificate chain.")]
+    private_key: Annotated[FilePath, doc("PEM file with the private key.")]
+
+
+class GrpcLimits(Section, frozen=True, kw_only=True):
+    """What one gRPC peer may ask for at most."""
+
+    max_message_size: Annotated[Bytes, doc("Largest message accepted; a larger one is RESOURCE_EXHAUSTED.")] = 8 << 20
+    max_concurrent_streams: Annotated[Count, doc("Calls in flight on one connection.")] = 1000
+    max_connections: Annotated[Count, doc("Connections open at once.", since=PLANNED)] = 10_000
+    max_header_list_size: Annotated[Bytes, doc("Headers of one call, decoded.", since=PLANNED)] = 32 << 10
+
+
+class HttpServer(Section, frozen=True, kw_only=True):
+    """The HTTP port: downloads and status."""
+
+    network: Annotated[str, _NETWORK, _NETWORK_DOC] = "tcp"
+    addr: Annotated[Address, doc("Address to listen on.")] = "0.0.0.0:8001"
+    timeout: Annotated[TimeoutSeconds, doc("Bounds one request, a download included. `0s`: no limit.")] = 300.0
+    cors: Annotated[Cors, doc("Cross-origin access to downloads.")] = Cors()
+    uploads: Annotated[Flag, doc("Accept uploads over HTTP.", since=PLANNED)] = False
+    ui: Annotated[Flag, doc("Serve the web page.", since=PLANNED)] = False
+
+
+class GrpcServer(Section, frozen=True, kw_only=True):
+    """The gRPC port."""
+
+    network: Annotated[str, _NETWORK, _NETWORK_DOC] = "tcp"
+    addr: Annotated[Address, doc("Address to listen on.")] = "0.0.0.0:9001"
+    timeout: Annotated[TimeoutSeconds, doc("Bounds one unary call, never a stream. `0s`: no limit.")] = 5.0
+    tls_config: Annotated[TlsConfig | None, doc("Certificate; without it the port speaks cleartext HTTP/2.")] = None
+    limits: Annotated[GrpcLimits, doc("What one peer may ask for at most.")] = GrpcLimits()
+
+
+class MetricsServer(Section, frozen=True, kw_only=True):
+    """The Prometheus port."""
+
+    network: Annotated[str, _NETWORK, _NETWORK_DOC] = "tcp"
+    addr: Annotated[Address, doc("Address to listen on.")] = "0.0.0.0:5001"
+    timeout: Annotated[TimeoutSeconds, doc("Bounds one scrape. `0s`: no limit.")] = 30.0
+    cors: Annotated[Cors, doc("Accepted because existing files have it; metrics need none.")] = Cors()
+
+
+class Server(Section, frozen=True, kw_only=True):
+    """Ports, drain and memory."""
+
+    http: Annotated[HttpServer, doc("The HTTP port.")] = HttpServer()
+    grpc: Annotated[GrpcServer, doc("The gRPC port.")] = GrpcServer()
+    http_metrics: Annotated[MetricsServer, doc("The Prometheus port.")] = MetricsServer()
+    drain_grace: Annotated[Seconds, doc("After SIGTERM, how long calls in flight may go on.")] = 30.0
+    memory_budget: Annotated[
+        Bytes | None,
+        doc(
+            "Payload bytes the process may hold: received and not yet handed on.",
+            since=PLANNED,
+            when_unset="256MiB, or a quarter of the cgroup's memory limit if that is less",
+        ),
+    ] = None
+
+
+class Jwks(Section, frozen=True, kw_only=True):
+    """Keys from a JWKS document."""
+
+    url: Annotated[Text | None, doc("Address of the document.", since=PLANNED)] = None
+    path: Annotated[FilePath | None, doc("File with the document.", since=PLANNED)] = None
+    refresh: Annotated[Seconds, doc("How often the document is read again.", since=PLANNED)] = 300.0
+    max_stale: Annotated[Seconds, doc("How long the last good keys serve in an outage.", since=PLANNED)] = 86_400.0
+
+
+class Auth(Section, frozen=True, kw_only=True):
+    """How tokens are verified."""
+
+    public_key_path: Annotated[FilePath | None, doc("PEM file with the key or keys that verify tokens.")] = None
+    robot_account_public_key_path: Annotated[
+        FilePath | None, doc("Deprecated name of `public_key_path`.", alias_of="public_key_path")
+    ] = None
+    jwks: Annotated[Jwks, doc("Keys from a JWKS document.", since=PLANNED)] = Jwks()
+    require_exp: Annotated[Flag, doc("Refuse tokens that never expire.")] = False
+    issuer: Annotated[Text | None, doc("Refuse tokens of any other issuer (`iss`).")] = None
+
+
+class FileSource(Section, frozen=True, kw_only=True):
+    """Secrets in a file."""
+
+    path: Annotated[FilePath, doc("A map of secret id to credentials object (0600), or a directory of such objects.")]
+
+
+class VaultSource(Section, frozen=True, kw_only=True):
+    """Secrets in Vault or OpenBao, KV version 2."""
+
+    address: Annotated[Text, doc("Address of the server.", since=PLANNED)]
+    token: Annotated[SecretText | None, doc("Token to log in with.", since=PLANNED)] = None
+    mount_path: Annotated[Text, doc("Mount of the KV engine.", since=PLANNED)] = "secret"
+
+
+class AwsCreds(Section, frozen=True, kw_only=True):
+    """Static AWS keys."""
+
+    access_key: Annotated[Text, doc("Access key id.", since=PLANNED)]
+    secret_key: Annotated[SecretText, doc("Secret access key.", since=PLANNED)]
+
+
+class AwsSource(Section, frozen=True, kw_only=True):
+    """Secrets in AWS Secrets Manager."""
+
+    region: Annotated[Text, doc("AWS region.", since=PLANNED)]
+    creds: Annotated[AwsCreds | None, doc("Static keys; absent: the ambient chain.", since=PLANNED)] = None
+
+
+class GcpSource(Section, frozen=True, kw_only=True):
+    """Secrets in GCP Secret Manager."""
+
+    project_id: Annotated[Text, doc("Project that holds the secrets.", since=PLANNED)]
+    service_account_key: Annotated[
+        FilePath | None,
+        doc("Service account key file.", since=PLANNED, when_unset="application default credentials"),
+    ] = None
+
+
+class AzureSource(Section, frozen=True, kw_only=True):
+    """Secrets in Azure Key Vault."""
+
+    vault_uri: Annotated[Text, doc("Address of the vault.", since=PLANNED)]
+    tenant_id: Annotated[Text | None, doc("Directory (tenant) id.", since=PLANNED)] = None
+    client_id: Annotated[Text | None, doc("Application (client) id.", since=PLANNED)] = None
+    client_secret: Annotated[
+        SecretText | None, doc("Client secret.", since=PLANNED, when_unset="workload identity")
+    ] = None
+
+
+class SecretCache(Section, frozen=True, kw_only=True):
+    """How long secrets are kept."""
+
+    ttl: Annotated[Seconds, doc("A secret is fresh for this long. `0s`: no cache.")] = 60.0
+    stale: Annotated[Seconds, doc("How long an old value serves while the source is unavailable.")] = 600.0
+    not_found_ttl: Annotated[Seconds, doc("How long a missing secret is remembered as missing.")] = 5.0
+
+
+class CredentialsService(Section, frozen=True, kw_only=True):
+    """Where the tenants' storage credentials come from: exactly one source is not None.
+
+    Without any, ``file`` is ``secrets.yaml`` in the working directory. Two of them: ``ConfigError``.
+    """
+
+    secret_prefix: Annotated[Text, doc("Prefix of the probe that checks the source at start.", since=PLANNED)] = ""
+    file: Annotated[
+        FileSource | None,
+        doc("Secrets in a file.", when_unset="`secrets.yaml` in the working directory, if there is no other source"),
+    ] = None
+    vault: Annotated[VaultSource | None, doc("Secrets in Vault or OpenBao.", since=PLANNED)] = None
+    aws_secret_manager: Annotated[AwsSource | None, doc("Secrets in AWS Secrets Manager.", since=PLANNED)] = None
+    gcp_secret_manager: Annotated[GcpSource | None, doc("Secrets in GCP Secret Manager.", since=PLANNED)] = None
+    azure_key_vault: Annotated[AzureSource | None, doc("Secrets in Azure Key Vault.", since=PLANNED)] = None
+    timeout: Annotated[Seconds, doc("Bounds one look-up.")] = 5.0
+    cache: Annotated[SecretCache, doc("How long secrets are kept.")] = SecretCache()
+
+    def __post_init__(self) -> None:
+        named = [source for source in SOURCES if getattr(self, source) is not None]
+        if len(named) > 1:
+            raise ConfigError(f"credentials_service: names {' and '.join(named)}; keep exactly one of them")
+        if not named:
+            msgspec.structs.force_setattr(self, "file", FileSource(path=Path("secrets.yaml")))
+
+
+class Fs(Section, frozen=True, kw_only=True):
+    """The FS backend."""
+
+    root: Annotated[FilePath | None, doc("Directory of the FS backend.", when_unset="there is no FS backend")] = None
+
+
+class Storage(Section, frozen=True, kw_only=True):
+    """The backends of this process itself; tenants' backends are in their secrets."""
+
+    fs: Annotated[Fs, doc("The FS backend.")] = Fs()
+
+
+class Staging(Section, frozen=True, kw_only=True):
+    """Where bodies wait that a registry may ask for twice."""
+
+    dir: Annotated[
+        FilePath | None,
+        doc("Directory for staged bodies.", since=PLANNED, when_unset="the system's temporary directory"),
+    ] = None
+
+
+class Transfer(Section, frozen=True, kw_only=True):
+    """How artifacts move."""
+
+    piece_size: Annotated[Bytes, doc("Payload handed on at once; at most 1MiB.")] = 256 << 10
+    idle_timeout: Annotated[Seconds, doc("A client without progress for this long, though it may send, is ended.")] = (
+        60.0
+    )
+    min_rate: Annotated[Bytes, doc("Bytes per second that count as progress.")] = 1
+    verify_resume: Annotated[Flag, doc("Hash the skipped prefix of a resumed download.", since=PLANNED)] = True
+
+
+class Outbound(Section, frozen=True, kw_only=True):
+    """Where this process may connect to for a tenant."""
+
+    allow: Annotated[Networks, doc("Private networks that tenants' stores may be in.", since=PLANNED)] = (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+    )
+
+
+class Oci(Section, frozen=True, kw_only=True):
+    """The OCI backend."""
+
+    insecure_registries: Annotated[Texts, doc("Registries (`host:port`) reached over http.", since=PLANNED)] = ()
+
+
+class Log(Section, frozen=True, kw_only=True):
+    """What is logged and how."""
+
+    level: Annotated[
+        str, of_kind(choice("debug", "info", "warning", "error")), doc("The least severity that is logged.")
+    ] = "info"
+    format: Annotated[
+        str,
+        of_kind(choice("auto", "json", "console")),
+        doc("`auto`: colour on a terminal, JSON elsewhere."),
+    ] = "auto"
+
+
+class Sentry(Section, frozen=True, kw_only=True):
+    """Reports of unexpected failures."""
+
+    dsn: Annotated[SecretText | None, doc("Where to report.", since=PLANNED, when_unset="no reports")] = None
+    environment: Annotated[Text, doc("Name of the deployment in reports.", since=PLANNED)] = ""
+
+
+class Tracing(Section, frozen=True, kw_only=True):
+    """OpenTelemetry traces."""
+
+    enabled: Annotated[Flag, doc("Export traces.", since=PLANNED)] = False
+    endpoint: Annotated[Address, doc("OTLP/gRPC collector.", since=PLANNED)] = "localhost:4317"
+    insecure: Annotated[Flag, doc("Reach the collector without TLS.", since=PLANNED)] = False
+    sampling_ratio: Annotated[Ratio, doc("Share of calls traced, unless the caller decided.", since=PLANNED)] = 1.0
+
+
+class Observability(Section, frozen=True, kw_only=True):
+    """Logs, traces, reports."""
+
+    log: Annotated[Log, doc("What is logged and how.")] = Log()
+    sentry: Annotated[Sentry, doc("Reports of unexpected failures.", since=PLANNED)] = Sentry()
+    tracing: Annotated[Tracing, doc("OpenTelemetry traces.", since=PLANNED)] = Tracing()
+
+
+class NatsServer(Section, frozen=True, kw_only=True):
+    """Audit events to NATS JetStream."""
+
+    uri: Annotated[Text | None, doc("Address of the server.", since=PLANNED, when_unset="no audit events")] = None
+    token: Annotated[SecretText | None, doc("Token to connect with.", since=PLANNED)] = None
+
+
+class Readiness(Section, frozen=True, kw_only=True):
+    """What readiness depends on."""
+
+    require_secrets: Annotated[Flag, doc("Not ready while the secret source is down.", since=PLANNED)] = False
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """The whole configuration; ``Config()`` is what an empty file means."""
+
+    server: Annotated[Server, doc("Ports, drain and memory.")] = Server()
+    auth: Annotated[Auth, doc("How tokens are verified.")] = Auth()
+    credentials_service: Annotated[CredentialsService, doc("Where the tenants' storage credentials come from.")] = (
+        CredentialsService()
+    )
+    storage: Annotated[Storage, doc("The backends of this process itself.")] = Storage()
+    staging: Annotated[Staging, doc("Where bodies wait that a registry may ask for twice.", since=PLANNED)] = Staging()
+    transfer: Annotated[Transfer, doc("How artifacts move.")] = Transfer()
+    outbound: Annotated[Outbound, doc("Where this process may connect to for a tenant.", since=PLANNED)] = Outbound()
+    oci: Annotated[Oci, doc("The OCI backend.", since=PLANNED)] = Oci()
+    observability: Annotated[Observability, doc("Logs, traces, reports.")] = Observability()
+    nats_server: Annotated[NatsServer, doc("Audit events to NATS JetStream.", since=PLANNED)] = NatsServer()
+    readiness: Annotated[Readiness, doc("What readiness depends on.", since=PLANNED)] = Readiness()
