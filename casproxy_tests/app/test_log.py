@@ -1,0 +1,108 @@
+"""What a log line may hold, whoever wrote it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from casproxy.observe import log as logs
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_json_lines_carry_level_time_and_facts() -> None:
+    out = io.StringIO()
+    logs.configure("info", "json", out)
+    structlog.get_logger("casproxy.test").info("call", bytes=3)
+    [line] = lines(out)
+    assert line["event"] == "call"
+    assert line["level"] == "info"
+    assert line["bytes"] == 3
+    assert line["time"].endswith("Z")
+
+
+def test_auto_is_json_where_there_is_no_terminal() -> None:
+    out = io.StringIO()
+    logs.configure("info", "auto", out)
+    structlog.get_logger().info("x")
+    assert len(lines(out)) == 1
+
+
+def test_the_level_holds_for_both_kinds_of_loggers() -> None:
+    out = io.StringIO()
+    logs.configure("warning", "json", out)
+    structlog.get_logger().info("no")
+    logging.getLogger("somebody").info("no")
+    structlog.get_logger().warning("yes")
+    logging.getLogger("somebody").warning("yes")
+    assert [line["event"] for line in lines(out)] == ["yes", "yes"]
+
+
+TOKEN = "eyJhbGciOiJFUzUxMiJ9.eyJyb2xlIjoidXBsb2FkZXIifQ.AbC-_d"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TOKEN,
+        f"authentication with {TOKEN} failed",
+        f"GET http://host:8001/download/sha256:abc?t={TOKEN}",
+        "GET /download/sha256:abc?t=opaque-token HTTP/1.1",
+        "Authorization: Bearer opaque-token",
+        "https://bucket.example/key?X-Amz-Signature=opaque-token&a=b",
+    ],
+)
+def test_tokens_and_queries_never_reach_a_line(text: str) -> None:
+    out = io.StringIO()
+    logs.configure("info", "json", out)
+    structlog.get_logger().info(text, note=text)
+    logging.getLogger("sdk").warning("%s", text)
+    try:
+        int(text)
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    assert len(lines(out)) == 3
+    assert TOKEN not in out.getvalue()
+    assert "opaque-token" not in out.getvalue()
+
+
+@pytest.mark.parametrize("key", ["token", "uploader_token", "authorization", "password", "secret", "api_key"])
+def test_values_under_telling_keys_are_hidden(key: str) -> None:
+    out = io.StringIO()
+    logs.configure("info", "json", out)
+    structlog.get_logger().info("x", **{key: "opaque", "secret_id": "shown"})
+    [line] = lines(out)
+    assert line[key] == "[hidden]"
+    assert line["secret_id"] == "shown"
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@given(text=st.text(max_size=50))
+def test_no_text_can_write_a_line_of_its_own(log_format: logs.LogFormat, text: str) -> None:
+    out = io.StringIO()
+    logs.configure("info", log_format, out)
+    structlog.get_logger().info("call", name=text)
+    written = out.getvalue()
+    assert written.endswith("\n")
+    assert written.count("\n") == 1
+    assert "\x1b" not in written
