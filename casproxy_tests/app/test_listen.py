@@ -11,9 +11,11 @@ from casproxy.listen import address_of, open_port
 
 
 def test_port_zero_takes_a_free_port_that_listens() -> None:
-    with open_port("127.0.0.1:0", setting="x") as listener:
-        with socket.create_connection(listener.getsockname(), timeout=5):
-            assert address_of(listener) == f"127.0.0.1:{listener.getsockname()[1]}"
+    with (
+        open_port("127.0.0.1:0", setting="x") as listener,
+        socket.create_connection(listener.getsockname(), timeout=5) as client,
+    ):
+        assert address_of(listener) == f"127.0.0.1:{client.getpeername()[1]}"
 
 
 def test_a_port_in_use_is_one_line_that_says_what_to_do() -> None:
@@ -26,11 +28,13 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do() -> None:
 
 
 def test_next_free_holds_the_port_it_found() -> None:
-    with open_port("127.0.0.1:0", setting="x") as taken:
-        with open_port(address_of(taken), setting="x", next_free=True) as second:
-            assert second.getsockname()[1] > taken.getsockname()[1]
-            with pytest.raises(ConfigError, match="in use"):
-                open_port(address_of(second), setting="x")
+    with (
+        open_port("127.0.0.1:0", setting="x") as taken,
+        open_port(address_of(taken), setting="x", next_free=True) as second,
+    ):
+        assert second.getsockname()[1] > taken.getsockname()[1]
+        with pytest.raises(ConfigError, match="in use"):
+            open_port(address_of(second), setting="x")
 
 
 def test_an_empty_host_is_every_interface() -> None:
