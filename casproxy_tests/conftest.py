@@ -1,0 +1,86 @@
+"""Owns what every test is held to: it leaves no descriptor, thread, child process or temporary file behind.
+
+Hypothesis is short and repeatable in CI, and long under ``CASPROXY_SOAK=1`` (``just soak``).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+_SOAK = os.environ.get("CASPROXY_SOAK") == "1"
+_CI = os.environ.get("CI") == "true"
+
+hypothesis.settings.register_profile(
+    "casproxy",
+    deadline=None,  # a shared machine is slow at times; slowness is measured in bench, not here
+    derandomize=_CI and not _SOAK,
+    max_examples=20_000 if _SOAK else 100,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("casproxy")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare our one marker."""
+    config.addinivalue_line(
+        "markers",
+        "keeps_descriptors(why): a library in this test opens descriptors once per process and never closes them",
+    )
+
+
+@pytest.fixture(scope="session")
+def _temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where this process and its children put temporary files; the tests' own ``tmp_path`` is elsewhere."""
+    directory = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(directory))
+        patch.setattr(tempfile, "tempdir", str(directory))
+        yield directory
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind(request: pytest.FixtureRequest, _temporary_directory: Path) -> Iterator[None]:
+    """Fail a test that leaves something open, running or lying around. Set up first, so checked last."""
+    descriptors, threads = _descriptors(), _threads()
+    yield
+    if request.node.get_closest_marker("keeps_descriptors") is None:
+        left = _descriptors() - descriptors
+        if left:
+            gc.collect()  # what only waits for the collector has been closed by its owner in all but name
+            left = _descriptors() - descriptors
+        assert not left, f"left open: {dict(left)}"
+    assert not (_threads() - threads), "left running"
+    assert not _children(), "left child processes"
+    assert not (lying := os.listdir(_temporary_directory)), f"left temporary files: {lying}"
+
+
+def _descriptors() -> Counter[str]:
+    """Open file descriptors by what they point to, sockets and pipes by kind."""
+    found: Counter[str] = Counter()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the descriptor of this very listing
+            continue
+        found[target.partition(":[")[0]] += 1
+    return found
+
+
+def _threads() -> set[threading.Thread]:
+    """Threads that would keep the process alive; Trio's idle workers are daemons."""
+    return {thread for thread in threading.enumerate() if not thread.daemon}
+
+
+def _children() -> list[int]:
+    tasks = Path("/proc/self/task")
+    return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]

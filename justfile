@@ -1,0 +1,54 @@
+# What one does here. `just` comes with the dev extra: pip install -c constraints.txt -e '.[dev]'
+
+export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
+
+# Show the recipes
+default:
+    @just --list --unsorted
+
+# Serve on this machine with keys, tokens and a store of its own under ./.casproxy
+dev *flags:
+    casproxy dev {{flags}}
+
+# Serve as in production, with a configuration file or directory
+run conf *flags:
+    casproxy serve --conf {{quote(conf)}} {{flags}}
+
+# Run the tests, or some: `just test casproxy_tests/wire -k window`
+test *flags:
+    pytest {{flags}}
+
+# Run the tests at full size: long fuzzing, artifacts of 1 GiB
+soak *flags:
+    CASPROXY_SOAK=1 pytest --timeout=3600 {{flags}}
+
+# Everything a change must pass besides the tests; changes nothing
+check:
+    ruff check
+    ruff format --check
+    mypy
+    lint-imports --no-logo
+    python contrib/generate_proto.py --check
+    buf lint
+    buf breaking --against proto/baseline.binpb
+    python -m casproxy.config.reference --check
+    python -m casproxy.cli.reference --check
+    pytest -q casproxy_tests/architecture
+
+# Regenerate casproxy/_proto from proto/
+proto:
+    python contrib/generate_proto.py
+
+# Take today's messages as the ones later changes must not break; once per release
+proto-baseline:
+    buf build -o proto/baseline.binpb
+
+# Regenerate the references of configuration (with its JSON Schema) and commands
+config:
+    python -m casproxy.config.reference
+    python -m casproxy.cli.reference
+
+# Build the wheel into dist/ and try it in an empty virtual environment
+build:
+    python -m pip wheel -q --no-deps --wheel-dir dist .
+    python contrib/check_wheel.py dist
