@@ -30,14 +30,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("casproxy")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Declare our one marker."""
-    config.addinivalue_line(
-        "markers",
-        "keeps_descriptors(why): a library in this test opens descriptors once per process and never closes them",
-    )
-
-
 @pytest.fixture(scope="session")
 def _temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where this process and its children put temporary files; the tests' own ``tmp_path`` is elsewhere."""
@@ -49,19 +41,25 @@ def _temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 
 @pytest.fixture(autouse=True)
-def leaves_nothing_behind(request: pytest.FixtureRequest, _temporary_directory: Path) -> Iterator[None]:
-    """Fail a test that leaves something open, running or lying around. Set up first, so checked last."""
-    descriptors, threads = _descriptors(), _threads()
+def leaves_nothing_behind(_temporary_directory: Path) -> Iterator[None]:
+    """Fail a test that leaves something open, running or lying around. Set up first, so checked last.
+
+    What a fixture of a wider scope holds was there before the test and may stay.
+    """
+    descriptors, threads, children, files = (
+        _descriptors(),
+        _threads(),
+        _children(),
+        set(os.listdir(_temporary_directory)),
+    )
     yield
-    if request.node.get_closest_marker("keeps_descriptors") is None:
+    if left := _descriptors() - descriptors:
+        gc.collect()  # what sits in a reference cycle after a test with an exception is nobody's any more
         left = _descriptors() - descriptors
-        if left:
-            gc.collect()  # what only waits for the collector has been closed by its owner in all but name
-            left = _descriptors() - descriptors
-        assert not left, f"left open: {dict(left)}"
-    assert not (_threads() - threads), "left running"
-    assert not _children(), "left child processes"
-    assert not (lying := os.listdir(_temporary_directory)), f"left temporary files: {lying}"
+    assert not left, f"left open: {dict(left)}"
+    assert not (left_threads := _threads() - threads), f"left running: {left_threads}"
+    assert not (left_children := _children() - children), f"left child processes: {left_children}"
+    assert not (left_files := set(os.listdir(_temporary_directory)) - files), f"left lying around: {left_files}"
 
 
 def _descriptors() -> Counter[str]:
@@ -81,6 +79,6 @@ def _threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if not thread.daemon}
 
 
-def _children() -> list[int]:
+def _children() -> set[int]:
     tasks = Path("/proc/self/task")
-    return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+    return {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
