@@ -32,7 +32,7 @@ class Run(Generic[T]):
 
     at: int | None
     cancelled: bool
-    """True: ended by the cancel, ``value`` is None. False: it finished all the same (a shield, or the cancel came last)."""
+    """True: the cancel ended it, ``value`` is None. False: it finished all the same (a shield, or a cancel at the end)."""
     value: T | None
 
 
@@ -46,8 +46,8 @@ async def cancel_everywhere(
 ) -> int:
     """Run ``scenario`` unhurt, then cancelled at every await; ``await check(run)`` after each.
 
-    Returns how many cancels were injected. ``scenario`` makes its own fresh state in each run; anything it raises except
-    the cancellation fails the test.
+    Returns how many cancels were injected. ``scenario`` makes its own fresh state in each run; whatever it raises
+    except the cancellation fails the test.
     ``settle`` waits for what may rightly outlive the scenario for a moment (an abandoned thread, the peer's side of a
     socket). Then, before ``check``: no task more than before, and no file or socket more (``files``; Linux).
     ``max_steps`` ends a scenario that never finishes.
