@@ -1,1 +1,4 @@
-"""Tokens: verification is pure (``verify``), keys are loaded beside it (``keys``), ``interceptor`` joins both to a call."""
+"""Tokens: ``verify`` is pure, ``keys`` loads keys, ``verifier`` joins both and remembers, ``interceptor`` guards calls.
+
+``mint`` makes tokens and keys, for the command line and the tests; the server never signs.
+"""

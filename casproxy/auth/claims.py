@@ -17,8 +17,8 @@ class Role(enum.StrEnum):
 class Claims:
     """The claims of a verified token (api.md, Tokens).
 
-    ``max_bytes``: cap of one upload in bytes, 0 = none. ``expires_at``: seconds since the epoch, None when the
-    token never expires. ``source_internal``: a token of the control plane itself; no audit events.
+    ``max_bytes``: cap of one upload in bytes, 0 = none. ``not_before`` and ``expires_at``: seconds since the epoch,
+    None when the token sets no such bound. ``source_internal``: a token of the control plane itself; no audit events.
     """
 
     role: Role
@@ -28,3 +28,4 @@ class Claims:
     max_bytes: int = 0
     source_internal: bool = False
     expires_at: float | None = None
+    not_before: float | None = None

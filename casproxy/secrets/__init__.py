@@ -1,1 +1,1 @@
-"""Sources of the credentials of tenants: one contract (``api``), a cache in front."""
+"""The credentials of tenants: one contract (``api``), its sources, a ``cache`` in front; ``resolve`` picks one."""

@@ -13,7 +13,7 @@ _SECRET_ID = re.compile(r"[A-Za-z0-9._/-]+", re.ASCII)
 
 
 def check_secret_id(secret_id: str) -> None:
-    """Raise ``SecretNotFound`` unless ``secret_id`` may be handed to a source: it becomes a path or part of a URL there.
+    """Raise ``SecretNotFound`` unless ``secret_id`` may reach a source, where it becomes a path or part of a URL.
 
     ``[A-Za-z0-9._/-]``, with no empty segment and no ``.`` or ``..`` segment between its slashes.
     """
@@ -68,4 +68,4 @@ class SecretSource(Protocol):
         """
 
     async def check(self) -> None:
-        """The start-up check: raises ``ConfigError`` naming the key to fix when the source can never work as configured."""
+        """The start-up check: ``ConfigError`` names the key to fix when the source can never work as configured."""
