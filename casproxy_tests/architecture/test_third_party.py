@@ -31,7 +31,7 @@ _HOMES = {
     "hyperframe": ("wire.*",),
     "jwt": ("auth.*",),
     "prometheus_client": ("observe.*", "web.*"),
-    "rich": ("cli.*",),
+    "rich": ("cli.*", "dev.*"),
     "yaml": ("config.*", "secrets.file", "cli.config_command"),
 }
 
