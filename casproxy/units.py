@@ -25,7 +25,6 @@ _SECONDS_PER = {
     "h": Decimal(3600),
 }
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
-_SHOWN_AS = (("h", 3600), ("m", 60), ("s", 1))
 
 _BYTES_PER = {"": 1, "b": 1} | {
     f"{prefix}{suffix}": base**power
@@ -33,7 +32,7 @@ _BYTES_PER = {"": 1, "b": 1} | {
     for suffix, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
 }
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", re.ASCII)
-_SIZES_SHOWN_AS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+_SHOWN_AS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 DURATION_WANTED = "a duration such as 500ms, 30s or 1m30s"
 SIZE_WANTED = "a size such as 65536, 256KiB or 100MiB"
@@ -61,16 +60,17 @@ def parse_duration(text: str) -> float:
 def format_duration(seconds: float) -> str:
     """The shortest text that ``parse_duration`` reads as ``seconds`` (0 or more, to the nanosecond)."""
     nanoseconds = round(seconds * 1e9)
-    whole, fraction = divmod(nanoseconds, 10**9)
-    if not whole and fraction:
-        return f"{Decimal(fraction).scaleb(-6).normalize():f}ms"
-    text = ""
-    for unit, size in _SHOWN_AS[:2]:
-        count, whole = divmod(whole, size)
-        text += f"{count}{unit}" if count else ""
-    if whole or fraction or not text:
-        text += f"{(whole + Decimal(fraction).scaleb(-9)).normalize() if fraction else whole:f}s"
-    return text
+    if 0 < nanoseconds < 10**9:
+        return f"{_plain(Decimal(nanoseconds).scaleb(-6))}ms"
+    minutes, rest = divmod(nanoseconds, 60 * 10**9)
+    hours, minutes = divmod(minutes, 60)
+    text = (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes else "")
+    return text + f"{_plain(Decimal(rest).scaleb(-9))}s" if rest or not text else text
+
+
+def _plain(number: Decimal) -> str:
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def parse_size(text: str) -> int:
@@ -86,7 +86,7 @@ def parse_size(text: str) -> int:
 
 def format_size(size: int) -> str:
     """The shortest text that ``parse_size`` reads as exactly ``size`` bytes."""
-    for unit, factor in _SIZES_SHOWN_AS:
+    for unit, factor in _SHOWN_AS:
         if size and size % factor == 0:
             return f"{size // factor}{unit}"
     return str(size)

@@ -4,16 +4,19 @@ Read in this order::
 
     kinds.py        how a value is written: durations, sizes, addresses, secrets
     model.py        every setting, once, with its meaning; the attribute path is the YAML path
+    settings.py     the model's annotations as data, for loader, renderer and reference
     files.py        YAML text -> a bounded tree of texts that remember their file and line
     merge.py        a file or a directory, then ``CAS_`` variables, laid over each other
     interpolate.py  ``${key:default}``
     load.py         tree -> ``Config`` and warnings; every error names file, key, what was found and what is wanted
     render.py       ``Config`` -> YAML with secrets hidden
+    memory.py       the default of server.memory_budget, from the cgroup
     reference.py    ``Config`` -> reference table and JSON Schema
 
 Refuses to know what any setting does: that is the business of whoever reads it.
 """
 
+from casproxy.config.load import InvalidConfig, LoadedConfig, load
 from casproxy.config.model import Config
 
-__all__ = ["Config"]
+__all__ = ["Config", "InvalidConfig", "LoadedConfig", "load"]

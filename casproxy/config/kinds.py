@@ -138,7 +138,7 @@ _DURATION_SCHEMA = {"type": "string", "format": "go-duration", "examples": ["30s
 _SIZE_SCHEMA = {"type": ["string", "integer"], "format": "byte-size", "examples": ["256KiB", "100MiB"]}
 
 TEXT = Kind("text", "a text", str, str, {"type": "string"})
-TEXTS = Kind("list of text", "a list of texts", str, str, {"type": "string"}, many=True)
+TEXTS = Kind("list of text", "a text", str, str, {"type": "string"}, many=True)
 NETWORKS = Kind("list of networks", "a network such as 10.0.0.0/8", _network, str, {"type": "string"}, many=True)
 SECRET = Kind("secret text", "a text", SecretStr, str, {"type": "string", "writeOnly": True}, secret=True)
 PATH = Kind("path", "a path", Path, str, {"type": "string"})
