@@ -50,5 +50,10 @@ config:
 
 # Build the wheel into dist/ and try it in an empty virtual environment
 build:
+    rm -rf build # setuptools would pack what an earlier build left there
     python -m pip wheel -q --no-deps --wheel-dir dist .
     python contrib/check_wheel.py dist
+
+# Measure uploads and downloads through the command line: `just bench --size-mib 1024`
+bench *flags:
+    python contrib/bench/transfer.py {{flags}}
