@@ -59,7 +59,7 @@ class Traffic:
 
 
 class ServerCall(Protocol):
-    """One call in flight, seen from its handler. One task uses it at a time, but sending and receiving may be two tasks."""
+    """One call in flight, seen from its handler. Sending and receiving may be two tasks, each of them only one."""
 
     @property
     def info(self) -> MethodInfo:
@@ -97,8 +97,9 @@ class ServerCall(Protocol):
         """What has arrived of the message stream, at least one part; ``[]`` after half-close.
 
         A message is ``MessageStart``, buffers, ``MESSAGE_END``; memory does not depend on its size. The bytes of the
-        buffers hold credit until they are handed on. Cancellation loses nothing. Never mixed with ``receive_message``
-        within one message.
+        buffers hold credit until they are handed on. Cancellation loses nothing. Never mixed with
+        ``receive_message`` within one message. Raises ``StreamGone`` when the peer reset the stream or its connection
+        died; the handler's scope is cancelled then as well, whichever comes first.
         """
 
     def receive_parts_nowait(self) -> list[Part] | None:
@@ -152,12 +153,3 @@ class ClientCall(Protocol):
     @property
     def trailing_metadata(self) -> Metadata:
         """The trailers; empty until the call has ended."""
-
-
-class Channel(Protocol):
-    """A client's connection to one server; connects on first use, reconnects with backoff. ``rpc.channel.open_channel``."""
-
-    async def unary(
-        self, path: str, request: bytes, *, metadata: Metadata | None = None, timeout: float = ...
-    ) -> bytes:
-        """One message there, one back; raises ``RpcError``. ``timeout`` in seconds."""

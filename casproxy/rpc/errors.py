@@ -1,4 +1,4 @@
-"""Owns a gRPC status on its way to or from a peer. Refuses to know why a call failed."""
+"""Owns how a call can end: with a status, or with its stream gone. Refuses to know why."""
 
 from __future__ import annotations
 
@@ -18,3 +18,14 @@ class RpcError(Exception):
         self.code = code
         self.message = message
         self.details = details
+
+
+class StreamGone(Exception):
+    """The stream was reset or its connection died: nothing can be sent or received any more.
+
+    ``code``: the HTTP/2 error code of a RST_STREAM, None when the connection died.
+    """
+
+    def __init__(self, code: int | None) -> None:
+        super().__init__("connection lost" if code is None else f"stream reset with code {code}")
+        self.code = code

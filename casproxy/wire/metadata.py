@@ -97,3 +97,16 @@ def decode_message(raw: bytes) -> str:
 
 
 _MESSAGE_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+
+
+def encode_details(details: bytes) -> tuple[bytes, bytes]:
+    """``grpc-status-details-bin``: a serialised ``google.rpc.Status``."""
+    return b"grpc-status-details-bin", base64.b64encode(details).rstrip(b"=")
+
+
+def decode_details(raw: bytes) -> bytes:
+    """The inverse; broken base64 is no details, since the status itself is what matters."""
+    try:
+        return _unbase64(raw.strip())
+    except ValueError:
+        return b""

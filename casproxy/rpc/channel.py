@@ -1,0 +1,173 @@
+"""Owns a client's way to one server: dials on first use, and again when the connection is gone.
+
+Refuses to know messages.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from casproxy import __version__
+from casproxy.rpc.api import ClientCall
+from casproxy.rpc.client_connection import ClientConnection, deadline_after
+from casproxy.rpc.connection import Connection, ConnectionTimeouts
+from casproxy.rpc.errors import RpcError
+from casproxy.rpc.transport import Transport
+from casproxy.wire.flow import Budget
+from casproxy.wire.headers import request_headers
+from casproxy.wire.metadata import Metadata
+from casproxy.wire.protocol import Protocol, WireSettings
+from casproxy.wire.status import StatusCode
+
+Dial = Callable[[], Awaitable[trio.abc.Stream]]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSettings:
+    """Times in seconds, sizes in bytes."""
+
+    max_message_size: int = 8 * 1024 * 1024
+    memory_budget: int = 256 * 1024 * 1024
+    wire: WireSettings = field(default_factory=WireSettings)
+    timeouts: ConnectionTimeouts = field(default_factory=ConnectionTimeouts)
+
+
+class Channel:
+    """Calls to one server over one connection at a time. For any number of tasks; made by ``open_channel``."""
+
+    def __init__(
+        self, dial: Dial, nursery: trio.Nursery, *, authority: str, scheme: str, settings: ChannelSettings
+    ) -> None:
+        self._dial = dial
+        self._nursery = nursery
+        self._authority = authority
+        self._scheme = scheme
+        self._settings = settings
+        self._budget = Budget(settings.memory_budget)
+        self._connection: ClientConnection | None = None
+        self._dialling = trio.Lock()
+
+    async def unary(
+        self, path: str, request: bytes, *, metadata: Metadata | None = None, timeout: float = math.inf
+    ) -> bytes:
+        """One message there, one back; raises ``RpcError``. ``timeout`` in seconds."""
+        async with self.call(path, metadata=metadata, timeout=timeout) as call:
+            await call.send_message(request)
+            await call.half_close()
+            answer = await call.receive_message()
+            if answer is None or await call.receive_message() is not None:
+                raise RpcError(StatusCode.UNIMPLEMENTED, "the server answered with other than one message")
+            return answer
+
+    def call(
+        self, path: str, *, metadata: Metadata | None = None, timeout: float = math.inf
+    ) -> AbstractAsyncContextManager[ClientCall]:
+        """Start a call; its contract is ``rpc.api.ClientCall``.
+
+        After ``timeout`` seconds the body of the ``async with`` block is cancelled and ``RpcError`` DEADLINE_EXCEEDED
+        raised.
+        """
+        return self._call(path, metadata or Metadata(), timeout)
+
+    @asynccontextmanager
+    async def _call(self, path: str, metadata: Metadata, timeout: float) -> AsyncIterator[ClientCall]:
+        with trio.CancelScope(deadline=deadline_after(timeout)) as scope:
+            connection = await self._usable_connection()
+            call = connection.start_call(
+                request_headers(
+                    path,
+                    self._authority,
+                    scheme=self._scheme,
+                    user_agent=f"casproxy/{__version__}",
+                    timeout=timeout,
+                    custom=metadata,
+                )
+            )
+            try:
+                yield call
+            finally:
+                connection.end_call(call)
+        if scope.cancelled_caught:
+            raise RpcError(StatusCode.DEADLINE_EXCEEDED, f"no answer within {timeout:g} s")
+
+    async def _usable_connection(self) -> ClientConnection:
+        async with self._dialling:
+            if self._connection is None or not self._connection.usable:
+                self._connection = await self._connect()
+            return self._connection
+
+    async def _connect(self) -> ClientConnection:
+        try:
+            stream = await self._dial()
+        except (OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
+            reason = "timed out" if isinstance(error, trio.TooSlowError) else str(error.__cause__ or error)
+            raise RpcError(StatusCode.UNAVAILABLE, f"cannot connect to {self._authority}: {reason}") from error
+        protocol = Protocol(client_side=True, settings=self._settings.wire, budget=self._budget)
+        connection = ClientConnection(
+            Connection(Transport(stream), protocol, self._settings.timeouts),
+            max_message_size=self._settings.max_message_size,
+        )
+        await self._nursery.start(connection.run)
+        return connection
+
+
+@asynccontextmanager
+async def open_channel(
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext | None = None,
+    connect_timeout: float = 10.0,
+    settings: ChannelSettings | None = None,
+) -> AsyncIterator[Channel]:
+    """A channel to ``host:port``, h2c without ``tls``. Nothing is dialled before the first call.
+
+    Leaving the block ends every call and closes the connection. ``connect_timeout`` in seconds, TLS handshake included.
+    """
+
+    async def dial() -> trio.abc.Stream:
+        with trio.fail_after(connect_timeout):
+            return await _dial_tcp(host, port, tls)
+
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    async with open_channel_over(
+        dial, authority=authority, scheme="https" if tls else "http", settings=settings
+    ) as channel:
+        yield channel
+
+
+@asynccontextmanager
+async def open_channel_over(
+    dial: Dial, *, authority: str, scheme: str = "http", settings: ChannelSettings | None = None
+) -> AsyncIterator[Channel]:
+    """Like ``open_channel``, over any byte stream that ``dial`` returns (memory streams in tests)."""
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            yield Channel(dial, nursery, authority=authority, scheme=scheme, settings=settings or ChannelSettings())
+        except Exception as error:  # carried past the nursery, which would wrap it in a group
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _dial_tcp(host: str, port: int, tls: ssl.SSLContext | None) -> trio.abc.Stream:
+    stream = await trio.open_tcp_stream(host, port)
+    if tls is None:
+        return stream
+    secured = trio.SSLStream(stream, tls, server_hostname=host)
+    try:
+        await secured.do_handshake()
+        if secured.selected_alpn_protocol() != "h2":
+            raise OSError("the server does not speak HTTP/2 (no ALPN h2)")
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return secured

@@ -1,0 +1,176 @@
+"""Owns a live HTTP/2 connection: one reader task, one writer task, the table of its streams. Refuses to know calls.
+
+::
+
+    transport ──bytes──▶ reader ──events──▶ MessageStream.on_…   (never waits for a stream's task)
+    transport ◀─bytes─── writer ◀──wake──── Protocol.take_output (the only task that writes)
+
+Server and client put their calls on top through ``ConnectionOwner``.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Protocol as TypingProtocol
+
+import trio
+
+from casproxy.rpc.errors import StreamGone
+from casproxy.rpc.stream import MessageStream
+from casproxy.rpc.transport import Transport
+from casproxy.wire import events
+from casproxy.wire.errors import ConnectionBroken
+from casproxy.wire.protocol import Protocol
+
+log = logging.getLogger(__name__)
+
+OUTPUT_LIMIT = 4 * 1024 * 1024
+"""Queued bytes at which the reader stops reading: a peer that does not take our answers gets no more of them."""
+FLUSH_TIMEOUT = 1.0
+"""Seconds for the last bytes (GOAWAY) of a connection that is being closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTimeouts:
+    """Seconds. ``write``: the longest one write may take before the peer counts as dead."""
+
+    write: float = 60.0
+
+
+class ConnectionOwner(TypingProtocol):
+    """What the server or the client does with events that are not about an open stream's bytes. Nothing here waits."""
+
+    def on_headers(self, event: events.HeadersReceived) -> None:
+        """A request arrived (server), or the response of a call (client)."""
+
+    def on_trailers(self, event: events.TrailersReceived) -> None:
+        """The peer's last headers on a stream; ``on_end`` of the stream follows."""
+
+    def on_reset(self, event: events.StreamReset) -> None:
+        """The stream is gone; its ``MessageStream`` already knows."""
+
+    def on_go_away(self, event: events.GoAwayReceived) -> None:
+        """The peer takes no more streams."""
+
+    def on_ping_acked(self, event: events.PingAcked) -> None:
+        """The peer answered our PING."""
+
+
+class Connection:
+    """One connection. ``run`` until it ends; ``streams`` holds those with a task of their own."""
+
+    def __init__(self, transport: Transport, protocol: Protocol, timeouts: ConnectionTimeouts) -> None:
+        self.protocol = protocol
+        self.transport = transport
+        self.streams: dict[int, MessageStream] = {}
+        self.closed = False
+        self.output_drained = trio.lowlevel.ParkingLot()
+        self._timeouts = timeouts
+        self._writer_parked = trio.lowlevel.ParkingLot()
+        self._closing = False
+
+    def wake_writer(self) -> None:
+        """Something was queued."""
+        self._writer_parked.unpark()
+
+    def open_stream(self, stream_id: int) -> MessageStream:
+        """A stream with a task of its own; ``close_stream`` when that task is done."""
+        stream = MessageStream(
+            stream_id, self.protocol, wake_writer=self.wake_writer, output_drained=self.output_drained
+        )
+        self.streams[stream_id] = stream
+        return stream
+
+    def close_stream(self, stream: MessageStream) -> None:
+        """Its unread bytes are credited, whether or not anybody ran (leaking them starves the connection)."""
+        del self.streams[stream.id]
+        self.protocol.close_stream(stream.id)
+        self.wake_writer()
+
+    def close_soon(self) -> None:
+        """Write what is queued, then end ``run``."""
+        self._closing = True
+        self.wake_writer()
+
+    async def run(self, owner: ConnectionOwner) -> None:
+        """Read and write until the peer is gone, broke the protocol, or ``close_soon``; then close the transport.
+
+        Every stream learns of the end (``StreamGone``). Cancelled: closes at once.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read, owner)
+                await self._write()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.closed = True
+            for stream in list(self.streams.values()):
+                stream.on_gone(StreamGone(None))
+            self.output_drained.unpark_all()
+            self.protocol.close()
+            await self.transport.aclose()
+
+    async def _read(self, owner: ConnectionOwner) -> None:
+        while data := await self.transport.receive():
+            try:
+                received = self.protocol.receive(data)
+            except ConnectionBroken as error:
+                log.info("connection of %s ended: %s", self.transport.peer, error)
+                break
+            for event in received:
+                self._dispatch(event, owner)
+            self.wake_writer()
+            while self.protocol.output_size > OUTPUT_LIMIT:
+                await self.output_drained.park()
+        self.close_soon()
+
+    def _dispatch(self, event: events.Event, owner: ConnectionOwner) -> None:
+        match event:
+            case events.DataReceived(stream_id=stream_id, data=data, credit=credit):
+                stream = self.streams.get(stream_id)
+                if stream is None:
+                    self.protocol.hand_on(stream_id, credit)
+                else:
+                    stream.on_data(data, credit)
+            case events.HeadersReceived():
+                owner.on_headers(event)
+            case events.TrailersReceived():
+                owner.on_trailers(event)
+            case events.StreamEnded(stream_id=stream_id):
+                if (stream := self.streams.get(stream_id)) is not None:
+                    stream.on_end()
+            case events.StreamReset(stream_id=stream_id, code=code):
+                if (stream := self.streams.get(stream_id)) is not None:
+                    stream.on_gone(StreamGone(code))
+                    owner.on_reset(event)
+            case events.CreditReceived(stream_id=stream_id):
+                self._on_credit(stream_id)
+            case events.PingAcked():
+                owner.on_ping_acked(event)
+            case events.GoAwayReceived():
+                owner.on_go_away(event)
+
+    def _on_credit(self, stream_id: int) -> None:
+        if stream_id == 0:
+            for stream in self.streams.values():
+                stream.on_credit()
+        elif (stream_or_none := self.streams.get(stream_id)) is not None:
+            stream_or_none.on_credit()
+
+    async def _write(self) -> None:
+        """The only task that writes; ends when the connection is closing and everything is out, or the peer is gone."""
+        while True:
+            buffers = self.protocol.take_output()
+            if not buffers:
+                if self._closing:
+                    return
+                await self._writer_parked.park()
+                continue
+            limit = FLUSH_TIMEOUT if self._closing else self._timeouts.write
+            try:
+                with trio.fail_after(limit):
+                    await self.transport.send(buffers)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                return
+            self.output_drained.unpark_all()

@@ -1,0 +1,146 @@
+"""Owns accepting connections and draining them. Refuses to know HTTP/2 frames and what methods do."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from casproxy.rpc.api import Handler, Interceptor, Method, ServerCall
+from casproxy.rpc.connection import Connection, ConnectionTimeouts
+from casproxy.rpc.server_connection import ServerConnection
+from casproxy.rpc.transport import Transport
+from casproxy.wire.flow import Budget
+from casproxy.wire.protocol import Protocol, WireSettings
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS = 1.0
+"""Seconds that calls have to send their UNAVAILABLE when a drain's grace is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Times in seconds, sizes in bytes."""
+
+    drain_grace: float = 30.0
+    unary_timeout: float = 5.0
+    handshake_timeout: float = 10.0
+    max_message_size: int = 8 * 1024 * 1024
+    memory_budget: int = 256 * 1024 * 1024
+    wire: WireSettings = field(default_factory=WireSettings)
+    timeouts: ConnectionTimeouts = field(default_factory=ConnectionTimeouts)
+
+
+class Server:
+    """A gRPC server: ``serve`` once, ``start_draining`` to end it."""
+
+    def __init__(
+        self,
+        methods: Iterable[Method],
+        *,
+        interceptors: Sequence[Interceptor] = (),
+        settings: ServerSettings | None = None,
+    ) -> None:
+        self._methods = {
+            method.info.path: Method(method.info, _intercepted(method.handler, interceptors)) for method in methods
+        }
+        self._settings = settings or ServerSettings()
+        self._budget = Budget(self._settings.memory_budget)
+        self._live: set[ServerConnection] = set()
+        self._accepting = trio.CancelScope()
+        self._one_less = trio.lowlevel.ParkingLot()
+
+    @property
+    def budget(self) -> Budget:
+        """Payload bytes held by all connections of this server."""
+        return self._budget
+
+    def start_draining(self) -> None:
+        """Stop accepting and say goodbye to every connection; ``serve`` returns when the last call has ended.
+
+        Calls still running after ``drain_grace`` end with UNAVAILABLE. Idempotent.
+        """
+        self._accepting.cancel()
+
+    async def serve(
+        self,
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept on ``listeners`` until drained; they are closed on return, and no task is left.
+
+        Cancelled: every connection is closed at once.
+        """
+        async with trio.open_nursery() as nursery:
+            with self._accepting:
+                task_status.started()
+                await trio.serve_listeners(self.serve_stream, list(listeners), handler_nursery=nursery)
+            for connection in self._live:
+                connection.start_draining()
+            nursery.start_soon(self._enforce_grace, nursery.cancel_scope)
+
+    async def _enforce_grace(self, connections: trio.CancelScope) -> None:
+        with trio.move_on_after(self._settings.drain_grace):
+            while self._live:
+                await self._one_less.park()
+        if not self._live:
+            return
+        for connection in self._live:
+            connection.shut_down_calls()
+        with trio.move_on_after(LAST_WORDS):
+            while self._live:
+                await self._one_less.park()
+        connections.cancel()
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection to its end. What goes wrong on it stays on it."""
+        if isinstance(stream, trio.SSLStream) and not await self._shake_hands(stream):
+            return
+        transport = Transport(stream)
+        protocol = Protocol(client_side=False, settings=self._settings.wire, budget=self._budget)
+        connection = ServerConnection(
+            Connection(transport, protocol, self._settings.timeouts),
+            self._methods,
+            unary_timeout=self._settings.unary_timeout,
+            max_message_size=self._settings.max_message_size,
+        )
+        self._live.add(connection)
+        try:
+            await connection.run()
+        except Exception:
+            log.exception("unexpected error on the connection of %s", transport.peer)
+        finally:
+            self._live.discard(connection)
+            self._one_less.unpark_all()
+
+    async def _shake_hands(self, stream: trio.SSLStream[trio.SocketStream]) -> bool:
+        """Complete the TLS handshake in time, with ALPN ``h2`` (RFC 9113, 3.2); closes the stream otherwise."""
+        try:
+            with trio.fail_after(self._settings.handshake_timeout):
+                await stream.do_handshake()
+            if stream.selected_alpn_protocol() == "h2":
+                return True
+            log.info("TLS client did not offer h2 by ALPN")
+        except (trio.BrokenResourceError, trio.TooSlowError, ssl.SSLError) as error:
+            log.info("TLS handshake failed: %s", error.__cause__ or error)
+        await trio.aclose_forcefully(stream)
+        return False
+
+
+def _intercepted(handler: Handler, interceptors: Sequence[Interceptor]) -> Handler:
+    """``handler`` inside all interceptors, the first outermost."""
+    for interceptor in reversed(interceptors):
+        handler = _wrap(interceptor, handler)
+    return handler
+
+
+def _wrap(interceptor: Interceptor, handler: Handler) -> Handler:
+    async def intercepted(call: ServerCall) -> None:
+        await interceptor(call, handler)
+
+    return intercepted

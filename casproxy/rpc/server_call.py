@@ -1,0 +1,205 @@
+"""Owns one call being served: ``ServerCall`` over a ``MessageStream``, and how it ends. Refuses to know methods.
+
+The end of a call, in the order it goes out::
+
+    handler returned       HEADERS  DATA…  trailers(0)          RST_STREAM(NO_ERROR) if the client is still sending
+    RpcError, deadline     [HEADERS DATA…] trailers(code)       the same
+    … in mid-message       RST_STREAM(CANCEL)                   a truncated message must not look like an end
+    reset by the client    nothing
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any, TypeVar
+
+import trio
+
+from casproxy.rpc.api import Buffer, Handler, MethodInfo, MethodKind
+from casproxy.rpc.connection import Connection
+from casproxy.rpc.errors import RpcError, StreamGone
+from casproxy.rpc.stream import MessageStream
+from casproxy.wire import headers
+from casproxy.wire.errors import BrokenMessage
+from casproxy.wire.framing import Part
+from casproxy.wire.headers import RequestHead
+from casproxy.wire.metadata import Metadata, Value
+from casproxy.wire.status import StatusCode
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+NO_ERROR = 0
+CANCEL = 8
+GZIP_MINIMUM = 1024
+"""Smaller unary answers are not worth compressing."""
+
+_ONE_REQUEST = (MethodKind.UNARY, MethodKind.SERVER_STREAM)
+_ONE_RESPONSE = (MethodKind.UNARY, MethodKind.CLIENT_STREAM)
+
+
+class StreamCall:
+    """Implements ``rpc.api.ServerCall``; its contract is there."""
+
+    def __init__(
+        self, info: MethodInfo, head: RequestHead, stream: MessageStream, connection: Connection, *, deadline: float
+    ) -> None:
+        self._info = info
+        self._head = head
+        self._stream = stream
+        self._connection = connection
+        self._protocol = connection.protocol
+        self._deadline = deadline
+        self._attached: dict[type, Any] = {}
+        self._trailing: list[tuple[str, Value]] = []
+        self._headers_sent = False
+        self._answer: tuple[Buffer, ...] | None = None  # the one response, kept back until the handler is done
+        self._scope = trio.CancelScope(deadline=deadline)
+        self._shutdown = False
+
+    @property
+    def info(self) -> MethodInfo:
+        return self._info
+
+    @property
+    def metadata(self) -> Metadata:
+        return self._head.metadata
+
+    @property
+    def peer(self) -> str:
+        return self._connection.transport.peer
+
+    @property
+    def deadline(self) -> float:
+        return self._deadline
+
+    @property
+    def messages_received(self) -> int:
+        return self._stream.messages_received
+
+    @property
+    def messages_sent(self) -> int:
+        return self._stream.messages_sent
+
+    def attach(self, value: object) -> None:
+        self._attached[type(value)] = value
+
+    def attached(self, kind: type[T]) -> T:
+        try:
+            value: T = self._attached[kind]
+        except KeyError:
+            raise LookupError(f"no {kind.__name__} is attached to this call") from None
+        return value
+
+    def add_trailing_metadata(self, key: str, value: Value) -> None:
+        self._trailing.append((key, value))
+
+    # -- receiving ------------------------------------------------------------------------------------
+
+    async def receive_message(self) -> bytes | None:
+        message = await self._stream.receive_message()
+        if self._info.kind in _ONE_REQUEST and (message is None or await self._stream.receive_message() is not None):
+            raise RpcError(StatusCode.UNIMPLEMENTED, f"{self._info.name} takes exactly one message")
+        return message
+
+    async def receive_parts(self) -> list[Part]:
+        return await self._stream.receive_parts()
+
+    def receive_parts_nowait(self) -> list[Part] | None:
+        return self._stream.receive_parts_nowait()
+
+    def hand_on(self, size: int) -> None:
+        self._stream.hand_on(size)
+
+    def starved(self) -> bool:
+        return self._stream.starved()
+
+    # -- sending --------------------------------------------------------------------------------------
+
+    async def send_message(self, *buffers: Buffer) -> None:
+        if self._info.kind in _ONE_RESPONSE:
+            if self._answer is not None:
+                raise RuntimeError(f"{self._info.name} answers with exactly one message")
+            self._answer = buffers
+            await trio.lowlevel.checkpoint()
+            return
+        self._send_headers()
+        await self._stream.send_message(buffers)
+
+    def _send_headers(self, *, gzip: bool = False) -> None:
+        if not self._headers_sent:
+            self._headers_sent = True
+            self._protocol.send_headers(self._stream.id, headers.response_headers(gzip=gzip))
+
+    async def _send_answer(self) -> None:
+        if self._answer is None:
+            if self._info.kind in _ONE_RESPONSE:
+                raise RuntimeError(f"the handler of {self._info.path} sent no answer")
+            return
+        gzip = self._head.gzip and self._head.accepts_gzip and sum(map(len, self._answer)) >= GZIP_MINIMUM
+        self._send_headers(gzip=gzip)
+        await self._stream.send_message(self._answer, gzip=gzip)
+
+    # -- the life of the call -------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """The peer is gone."""
+        self._scope.cancel()
+
+    def shut_down(self) -> None:
+        """A drain's grace is over: end with UNAVAILABLE, which clients retry elsewhere."""
+        self._shutdown = True
+        self._scope.cancel()
+
+    async def run(self, handler: Handler) -> None:
+        """Run the handler in the call's scope and end the stream; leaves nothing behind, whatever happens."""
+        try:
+            with self._scope:
+                try:
+                    await handler(self)
+                    await self._send_answer()
+                except RpcError as error:
+                    self._end(error.code, error.message, error.details)
+                except BrokenMessage as error:
+                    self._end(error.code, error.message)
+                except StreamGone:
+                    pass  # nobody to answer
+                else:
+                    self._end(StatusCode.OK)
+            if self._scope.cancelled_caught:
+                self._end_cancelled()
+        except Exception:
+            log.exception("unexpected error in %s", self._info.path)
+            self._end(StatusCode.INTERNAL, "internal error")
+        finally:
+            self._connection.close_stream(self._stream)
+
+    def _end_cancelled(self) -> None:
+        if self._stream.mid_message:
+            self._protocol.reset(self._stream.id, CANCEL)
+        elif self._shutdown:
+            self._end(StatusCode.UNAVAILABLE, "the server is shutting down")
+        else:
+            self._end(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
+
+    def _end(self, code: StatusCode, message: str = "", details: bytes = b"") -> None:
+        """Queue the status; then, if the client still sends, RST_STREAM(NO_ERROR) so that it stops (RFC 9113, 8.1)."""
+        if self._stream.gone is not None or not self._protocol.can_send(self._stream.id):
+            return
+        if self._stream.mid_message:
+            self._protocol.reset(self._stream.id, CANCEL)
+            return
+        status = headers.trailers(code, message, details, self._trailing)
+        if not self._headers_sent:
+            status = headers.response_headers() + status
+            self._headers_sent = True
+        self._protocol.send_headers(self._stream.id, status, end=True)
+        if not self._protocol.peer_ended(self._stream.id):
+            self._protocol.reset(self._stream.id, NO_ERROR)
+
+
+def call_deadline(head: RequestHead, info: MethodInfo, unary_timeout: float) -> float:
+    """When a call must be over, on Trio's clock: the client's deadline, and the server's own for unary calls."""
+    timeout = min(head.timeout, unary_timeout) if info.kind is MethodKind.UNARY else head.timeout
+    return math.inf if math.isinf(timeout) else trio.current_time() + timeout

@@ -1,0 +1,202 @@
+"""Owns one HTTP/2 stream as its task sees it: messages in, messages out, both under flow control.
+
+Refuses to know whether it is a call served or a call made (``server_call``, ``client_call``) and what is in a message.
+The connection's reader calls the ``on_…`` methods; they never wait. The stream's task calls the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import trio
+
+from casproxy.rpc.errors import StreamGone
+from casproxy.wire.framing import MESSAGE_END, Buffer, MessageDecoder, MessageStart, Part, encode_message
+from casproxy.wire.protocol import Protocol
+
+PULL_SIZE = 1024 * 1024
+"""Payload bytes taken out of the decoder at once."""
+OUTPUT_HIGH_WATER = 1024 * 1024
+"""Bytes a connection may have queued for its writer before senders wait."""
+
+
+class MessageStream:
+    """Both directions of one stream.
+
+    ``wake_writer`` tells the connection that output is queued; ``output_drained`` is unparked when it was written.
+    """
+
+    def __init__(
+        self,
+        stream_id: int,
+        protocol: Protocol,
+        *,
+        wake_writer: Callable[[], None],
+        output_drained: trio.lowlevel.ParkingLot,
+    ) -> None:
+        self.id = stream_id
+        self.gone: StreamGone | None = None
+        self.peer_ended = False
+        self.send_stopped = False
+        self.mid_message = False
+        self.messages_received = 0
+        self.messages_sent = 0
+        self._protocol = protocol
+        self._wake_writer = wake_writer
+        self._output_drained = output_drained
+        self._decoder: MessageDecoder | None = None
+        self._parts: list[Part] = []
+        self._held = 0  # bytes of uncompressed payload given out and not yet handed on
+        self._receivable = trio.lowlevel.ParkingLot()
+        self._sendable = trio.lowlevel.ParkingLot()
+
+    # -- called by the connection's reader ----------------------------------------------------------
+
+    def start_receiving(self, decoder: MessageDecoder) -> None:
+        """The headers told how messages are encoded."""
+        self._decoder = decoder
+
+    def on_data(self, data: bytes | memoryview, credit: int) -> None:
+        """Body bytes arrived, for ``credit`` bytes of credit (more than the data when the frame was padded)."""
+        if self._decoder is None:
+            self._protocol.hand_on(self.id, credit)
+            return
+        self._decoder.push(data)
+        if credit > len(data):
+            self._protocol.hand_on(self.id, credit - len(data))
+        self._receivable.unpark_all()
+
+    def on_end(self) -> None:
+        """The peer half-closed."""
+        self.peer_ended = True
+        self._receivable.unpark_all()
+
+    def on_gone(self, reason: StreamGone) -> None:
+        """The stream was reset or the connection died."""
+        self.gone = self.gone or reason
+        self._receivable.unpark_all()
+        self.stop_sending()
+
+    def stop_sending(self) -> None:
+        """The peer wants no more: senders see ``StreamGone``, what was received can still be read."""
+        self.send_stopped = True
+        self._sendable.unpark_all()
+
+    def on_credit(self) -> None:
+        """More may be sent."""
+        self._sendable.unpark_all()
+
+    # -- receiving ------------------------------------------------------------------------------------
+
+    def _decode(self) -> list[Part]:
+        """Parts of what has arrived; framing and compressed bytes are credited here, payload when handed on."""
+        decoder = self._decoder
+        if decoder is None:
+            return []
+        before = decoder.consumed
+        parts = decoder.pull(PULL_SIZE)
+        consumed = decoder.consumed - before
+        payload = sum(len(part) for part in parts if isinstance(part, bytes | memoryview))
+        held = min(consumed, payload)
+        self._held += held
+        self._hand_on(consumed - held)
+        return parts
+
+    def receive_parts_nowait(self) -> list[Part] | None:
+        """Parts that are already there, ``[]`` at the end, None when there is nothing yet.
+
+        Raises ``StreamGone``, or ``BrokenMessage`` for a stream that is not made of messages.
+        """
+        if self._parts:
+            parts, self._parts = self._parts, []
+        else:
+            parts = self._decode()
+        if parts:
+            self.messages_received += parts.count(MESSAGE_END)
+            return parts
+        if self.peer_ended:
+            if self._decoder is not None:
+                self._decoder.check_complete()
+            return []
+        if self.gone is not None:
+            raise self.gone
+        return None
+
+    async def receive_parts(self) -> list[Part]:
+        """Like ``receive_parts_nowait``, but waits; cancellation loses nothing."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while (parts := self.receive_parts_nowait()) is None:
+            await self._receivable.park()
+        return parts
+
+    async def receive_message(self) -> bytes | None:
+        """The next whole message, None at the end; its credit is given back as it is assembled."""
+        buffers: list[bytes | memoryview] = []
+        while True:
+            parts = await self.receive_parts()
+            if not parts:
+                return None
+            for index, part in enumerate(parts):
+                if part is MESSAGE_END:
+                    self.messages_received -= parts[index + 1 :].count(MESSAGE_END)
+                    self._parts = parts[index + 1 :]
+                    return b"".join(buffers)
+                if not isinstance(part, MessageStart):
+                    buffers.append(part)
+                    self.hand_on(len(part))
+
+    def hand_on(self, size: int) -> None:
+        """``size`` bytes of received payload are no longer held by this stream's task."""
+        size = min(size, self._held)  # inflated bytes were credited when they were inflated
+        self._held -= size
+        self._hand_on(size)
+
+    def _hand_on(self, size: int) -> None:
+        self._protocol.hand_on(self.id, size)
+        self._wake_writer()
+
+    def starved(self) -> bool:
+        """The peer has no credit to send even one byte."""
+        return self._protocol.starved(self.id)
+
+    # -- sending --------------------------------------------------------------------------------------
+
+    async def send_message(self, buffers: Sequence[Buffer], *, gzip: bool = False) -> None:
+        """Send one message; returns when all of it is queued within the peer's credit. Raises ``StreamGone``."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        views = [memoryview(buffer) for buffer in encode_message(buffers, gzip=gzip)]
+        left = sum(map(len, views))
+        while left:
+            size = min(left, await self._wait_for_capacity())
+            self._protocol.send_data(self.id, _split(views, size), size)
+            left -= size
+            self.mid_message = left > 0
+            self._wake_writer()
+        self.messages_sent += 1
+
+    async def _wait_for_capacity(self) -> int:
+        while True:
+            if self.send_stopped or not self._protocol.can_send(self.id):
+                raise self.gone or StreamGone(0)
+            if self._protocol.output_size >= OUTPUT_HIGH_WATER:
+                await self._output_drained.park()
+                continue
+            capacity = self._protocol.capacity(self.id)
+            if capacity > 0:
+                return capacity
+            await self._sendable.park()
+
+
+def _split(views: list[memoryview], size: int) -> list[Buffer]:
+    """Take ``size`` bytes off the front of ``views``, in place, without copying."""
+    taken: list[Buffer] = []
+    while size:
+        first = views[0]
+        if len(first) > size:
+            taken.append(first[:size])
+            views[0] = first[size:]
+            break
+        taken.append(first)
+        size -= len(first)
+        del views[0]
+    return taken

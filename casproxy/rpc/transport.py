@@ -1,0 +1,89 @@
+"""Owns moving buffers through a byte stream: gathered writes, large reads, the peer's name. Refuses to know HTTP/2."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from typing import Final
+
+import trio
+
+from casproxy.wire.framing import Buffer
+
+READ_SIZE: Final = 256 * 1024
+"""Bytes asked for at once: fewer wake-ups per megabyte (measured: 64 KiB costs 1.3 times the CPU)."""
+GATHER: Final = 256
+"""Buffers per ``sendmsg``; Linux takes 1024 at most."""
+JOINED_WRITE: Final = 64 * 1024
+"""Bytes joined for one ``send_all`` where gathering is not to be had (TLS, memory streams)."""
+
+
+class Transport:
+    """A ``trio.abc.Stream`` as this package uses it. One task receives, one task sends.
+
+    Cancelled in ``send``: an unknown part has been sent; the transport can only be closed.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self.peer = peer_name(stream)
+
+    async def receive(self) -> bytes:
+        """The next bytes; ``b""`` at the end of the stream or when it broke."""
+        try:
+            return bytes(await self._stream.receive_some(READ_SIZE))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+
+    async def send(self, buffers: list[Buffer]) -> None:
+        """Write all buffers in order. Raises ``trio.BrokenResourceError`` when the peer is gone."""
+        if self._socket is not None:
+            await _send_gathered(self._socket, deque(buffers))
+        else:
+            await _send_joined(self._stream, buffers)
+
+    async def aclose(self) -> None:
+        """Close without ceremony: HTTP/2 said its goodbye already."""
+        await trio.aclose_forcefully(self._stream)
+
+
+async def _send_gathered(socket: trio.socket.SocketType, buffers: deque[Buffer]) -> None:
+    while buffers:
+        try:
+            sent = await socket.sendmsg(list(islice(buffers, GATHER)))
+        except OSError as error:
+            raise trio.BrokenResourceError from error
+        while sent:
+            first = buffers.popleft()
+            if len(first) > sent:
+                buffers.appendleft(memoryview(first)[sent:])
+                break
+            sent -= len(first)
+        while buffers and not len(buffers[0]):
+            buffers.popleft()  # an empty buffer would never count as sent
+
+
+async def _send_joined(stream: trio.abc.Stream, buffers: list[Buffer]) -> None:
+    batch: list[Buffer] = []
+    size = 0
+    for buffer in buffers:
+        batch.append(buffer)
+        size += len(buffer)
+        if size >= JOINED_WRITE:
+            await stream.send_all(b"".join(batch))
+            batch, size = [], 0
+    if batch:
+        await stream.send_all(b"".join(batch))
+
+
+def peer_name(stream: trio.abc.Stream) -> str:
+    """``host:port`` of the other end, ``[host]:port`` for IPv6, the kind of stream when it has no address."""
+    inner = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    if not isinstance(inner, trio.SocketStream):
+        return type(inner).__name__
+    try:
+        host, port = inner.socket.getpeername()[:2]
+    except OSError:
+        return "gone"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,88 @@
+"""Owns what a connection tells its shell. Refuses to know tasks and handlers.
+
+``wire.protocol`` turns h2's events into these few; the shell dispatches on their type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadersReceived:
+    """A request (server), a response or Trailers-Only (client). ``ended``: no body follows."""
+
+    stream_id: int
+    headers: RawHeaders
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrailersReceived:
+    """The last headers of a stream; the peer's side is closed."""
+
+    stream_id: int
+    headers: RawHeaders
+
+
+@dataclass(frozen=True, slots=True)
+class DataReceived:
+    """Body bytes. ``credit``: the flow-control bytes they cost (padding included)."""
+
+    stream_id: int
+    data: bytes | memoryview
+    credit: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The peer half-closed the stream."""
+
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReset:
+    """The stream is gone. ``by_peer`` is False when this side had to reset it because of what the peer sent."""
+
+    stream_id: int
+    code: int
+    by_peer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CreditReceived:
+    """More may be sent on ``stream_id``; 0: on every stream."""
+
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class PingAcked:
+    """The peer answered our PING. ``data``: the eight bytes it carried."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GoAwayReceived:
+    """The peer will not process streams above ``last_stream_id``."""
+
+    last_stream_id: int
+    code: int
+    text: bytes
+
+
+Event: TypeAlias = (
+    HeadersReceived
+    | TrailersReceived
+    | DataReceived
+    | StreamEnded
+    | StreamReset
+    | CreditReceived
+    | PingAcked
+    | GoAwayReceived
+)

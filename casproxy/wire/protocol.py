@@ -1,0 +1,244 @@
+"""Owns one HTTP/2 connection, sans-io: bytes in, events out; intents in, bytes out. Refuses to know clocks and tasks.
+
+Both ends use it. The shell feeds ``receive``, dispatches the events, calls the intents below, and writes what
+``take_output`` returns; nothing here waits. Receive credit is accounted by ``wire.flow``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import h2.events
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame
+
+from casproxy.wire import events
+from casproxy.wire.errors import ConnectionBroken
+from casproxy.wire.events import Event, RawHeaders
+from casproxy.wire.flow import Budget, ConnectionWindow, StreamWindow
+from casproxy.wire.framing import Buffer
+from casproxy.wire.h2_seam import H2
+
+DEFAULT_WINDOW = 65_535
+"""The connection window before any WINDOW_UPDATE (RFC 9113, 6.9.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireSettings:
+    """What one end advertises and allows. Sizes in bytes."""
+
+    initial_window: int = 64 * 1024
+    largest_window: int = 4 * 1024 * 1024
+    connection_window: int = 16 * 1024 * 1024
+    max_concurrent_streams: int = 1000
+    max_header_list: int = 32 * 1024
+    max_frame: int = 16 * 1024
+
+
+class Protocol:
+    """One end of a connection. ``output_size``: bytes queued and not yet taken."""
+
+    def __init__(self, *, client_side: bool, settings: WireSettings, budget: Budget) -> None:
+        self._settings = settings
+        self._budget = budget
+        self._h2 = H2(client_side=client_side)
+        self._client_side = client_side
+        self._windows: dict[int, StreamWindow] = {}
+        self._connection_window = ConnectionWindow(settings.connection_window, budget)
+        self._output: list[Buffer] = []
+        self.output_size = 0
+        self._greet()
+
+    def _greet(self) -> None:
+        settings, h2 = self._settings, self._h2
+        h2.local_settings.update(
+            {
+                SettingCodes.ENABLE_PUSH: 0,
+                SettingCodes.INITIAL_WINDOW_SIZE: settings.initial_window,
+                SettingCodes.MAX_CONCURRENT_STREAMS: settings.max_concurrent_streams,
+                SettingCodes.MAX_HEADER_LIST_SIZE: settings.max_header_list,
+                SettingCodes.MAX_FRAME_SIZE: settings.max_frame,
+            }
+        )
+        # Applied at once, not at the peer's ACK: more permissive never hurts, and stricter header limits protect
+        # us from the first byte on. The peer cannot have sent DATA beyond the default before it sees the frame.
+        h2._local_settings_acked()
+        h2.initiate_connection()
+        h2.increment_flow_control_window(settings.connection_window - DEFAULT_WINDOW)
+
+    # -- bytes in, events out ---------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> list[Event]:
+        """What ``data`` means. Raises ``ConnectionBroken``, with a GOAWAY queued; only ``take_output`` is left then."""
+        try:
+            raw = self._h2.receive_data(data)
+        except ProtocolError as error:
+            raise ConnectionBroken(int(error.error_code), str(error)) from error
+        out: list[Event] = []
+        for event in raw:
+            self._translate(event, out)
+        self._credit_connection()
+        return out
+
+    def _translate(self, event: h2.events.Event, out: list[Event]) -> None:
+        match event:
+            case h2.events.DataReceived(stream_id=stream_id, data=data, flow_controlled_length=credit):
+                self._connection_window.received(credit)
+                window = self._windows.get(stream_id)
+                if window is None:
+                    self._connection_window.released(credit)
+                    return
+                window.received(credit)
+                out.append(events.DataReceived(stream_id, data, credit))
+            case h2.events.RequestReceived() | h2.events.ResponseReceived():
+                self._on_headers(event, out)
+            case h2.events.TrailersReceived(stream_id=stream_id, headers=headers):
+                out.append(events.TrailersReceived(stream_id, list(headers)))
+            case h2.events.StreamEnded(stream_id=stream_id):
+                out.append(events.StreamEnded(stream_id))
+            case h2.events.StreamReset(stream_id=stream_id, error_code=code, remote_reset=remote):
+                out.append(events.StreamReset(stream_id, int(code), by_peer=remote))
+            case h2.events.WindowUpdated(stream_id=stream_id):
+                out.append(events.CreditReceived(stream_id))
+            case h2.events.RemoteSettingsChanged():
+                out.append(events.CreditReceived(0))
+            case h2.events.PingAckReceived(ping_data=payload):
+                out.append(events.PingAcked(payload))
+            case h2.events.ConnectionTerminated(last_stream_id=last, error_code=code, additional_data=text):
+                out.append(events.GoAwayReceived(last or 0, int(code or 0), text or b""))
+            case _:
+                pass  # PING and SETTINGS are answered by h2; PRIORITY and unknown frames mean nothing here
+
+    def _on_headers(self, event: h2.events.RequestReceived | h2.events.ResponseReceived, out: list[Event]) -> None:
+        stream_id = event.stream_id
+        if not self._client_side:
+            if len(self._windows) >= self._settings.max_concurrent_streams or self._budget.exhausted:
+                self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+                self._h2.forget_stream(stream_id)
+                return
+            self._open_window(stream_id)
+        # h2 sends StreamEnded as an event of its own behind this one
+        out.append(events.HeadersReceived(stream_id, list(event.headers), ended=event.stream_ended is not None))
+
+    def _open_window(self, stream_id: int) -> None:
+        self._windows[stream_id] = StreamWindow(self._settings.initial_window, self._settings.largest_window)
+
+    # -- credit -----------------------------------------------------------------------------------
+
+    def hand_on(self, stream_id: int, size: int) -> None:
+        """``size`` received bytes of this stream are no longer held by it."""
+        window = self._windows.get(stream_id)
+        if window is None or size == 0:
+            return
+        self._connection_window.released(size)
+        credit = window.hand_on(size, may_grow=not self._budget.tight)
+        if credit and self._may_receive(stream_id):
+            self._h2.increment_flow_control_window(credit, stream_id)
+        self._credit_connection()
+
+    def starved(self, stream_id: int) -> bool:
+        """The peer has no credit left to send one byte on this stream."""
+        window = self._windows.get(stream_id)
+        return window is not None and (window.starved or self._connection_window.starved)
+
+    def close_stream(self, stream_id: int) -> None:
+        """Nobody will read this stream any more: credit its unread bytes and forget it. Idempotent."""
+        window = self._windows.pop(stream_id, None)
+        if window is None:
+            return
+        self._connection_window.released(window.held)
+        self._credit_connection()
+        self._h2.forget_stream(stream_id)
+
+    def _may_receive(self, stream_id: int) -> bool:
+        stream = self._h2.streams.get(stream_id)
+        return stream is not None and not stream.closed
+
+    def _credit_connection(self) -> None:
+        credit = self._connection_window.take_credit()
+        if credit:
+            self._h2.increment_flow_control_window(credit)
+
+    # -- intents in -------------------------------------------------------------------------------
+
+    def start_request(self, headers: RawHeaders) -> int:
+        """Open a stream (client); returns its id. Raises ``ConnectionBroken`` when the ids are used up."""
+        try:
+            stream_id = self._h2.get_next_available_stream_id()
+        except ProtocolError as error:
+            raise ConnectionBroken(0, "no stream ids left on this connection") from error
+        self._h2.send_headers(stream_id, headers)
+        self._open_window(stream_id)
+        return stream_id
+
+    def send_headers(self, stream_id: int, headers: RawHeaders, *, end: bool = False) -> None:
+        """Queue headers or trailers on an open stream."""
+        self._h2.send_headers(stream_id, headers, end_stream=end)
+
+    def end_stream(self, stream_id: int) -> None:
+        """Queue a half-close."""
+        self._h2.end_stream(stream_id)
+
+    def reset(self, stream_id: int, code: int) -> None:
+        """Queue RST_STREAM, unless the stream is closed already."""
+        stream = self._h2.streams.get(stream_id)
+        if stream is not None and not stream.closed:
+            self._h2.reset_stream(stream_id, code)
+
+    def can_send(self, stream_id: int) -> bool:
+        """The stream is open and this side has not ended it."""
+        stream = self._h2.streams.get(stream_id)
+        return stream is not None and not stream.closed
+
+    def peer_ended(self, stream_id: int) -> bool:
+        """The peer's side of the stream is closed."""
+        stream = self._h2.streams.get(stream_id)
+        return stream is None or stream.closed or stream.state_machine.state.name == "HALF_CLOSED_REMOTE"
+
+    def capacity(self, stream_id: int) -> int:
+        """The most bytes the next DATA frame may carry; 0 or less: wait for credit."""
+        h2 = self._h2
+        stream = h2.streams[stream_id]
+        return min(h2.outbound_flow_control_window, stream.outbound_flow_control_window, h2.max_outbound_frame_size)
+
+    def send_data(self, stream_id: int, buffers: Sequence[Buffer], size: int) -> None:
+        """Queue one DATA frame of ``size`` bytes, the buffers joined; they are not copied. ``size`` <= ``capacity``."""
+        self._collect()
+        self._output.append(self._h2.data_header(stream_id, size))
+        self._output += buffers
+        self.output_size += size + 9
+
+    def ping(self, data: bytes) -> None:
+        """Queue a PING of eight bytes."""
+        self._h2.ping(data)
+
+    def go_away(self, last_stream_id: int, code: int = 0, text: bytes = b"") -> None:
+        """Queue GOAWAY; unlike h2's own, streams go on afterwards."""
+        self._h2.queue(GoAwayFrame(0, last_stream_id=last_stream_id, error_code=code, additional_data=text))
+
+    @property
+    def last_peer_stream(self) -> int:
+        """The highest stream id the peer has opened."""
+        return self._h2.highest_inbound_stream_id
+
+    # -- bytes out --------------------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        queued = self._h2.data_to_send()
+        if queued:
+            self._output.append(queued)
+            self.output_size += len(queued)
+
+    def take_output(self) -> list[Buffer]:
+        """Everything queued, in order, as buffers to be written together; they belong to the caller."""
+        self._collect()
+        output, self._output = self._output, []
+        self.output_size = 0
+        return output
+
+    def close(self) -> None:
+        """The connection is gone: return what it held to the budget."""
+        self._connection_window.close()
