@@ -16,8 +16,9 @@ class UploadSource(Protocol):
     """The sender's side of an upload. One consumer."""
 
     async def receive(self) -> list[Piece]:
-        """Wait for artifact bytes: at least one non-empty part, or ``[]`` once the sender has finished.
+        """Wait for artifact bytes: at least one part, or ``[]`` once the sender has finished.
 
+        An empty part is a keepalive: it carries nothing, but its sender is alive.
         Cancellation loses nothing: what was not returned is returned by the next call. Errors:
         ``InvalidRequest`` (the sender broke a rule), ``PeerGone``.
         """
@@ -26,7 +27,7 @@ class UploadSource(Protocol):
         """What has already arrived, as ``receive`` would give it; None when nothing is there yet."""
 
     def hand_on(self, size: int) -> None:
-        """``size`` bytes returned by ``receive`` have been taken by the pipeline: give their credit back to the sender."""
+        """``size`` bytes given by ``receive`` have been taken by the pipeline: their credit may go back to the sender."""
 
     def starved(self) -> bool:
         """True when the sender can send nothing more until bytes are handed on: a piece must not wait to be full."""
@@ -36,7 +37,7 @@ class DownloadSink(Protocol):
     """The receiver's side of a download. One producer."""
 
     async def send(self, piece: Piece) -> None:
-        """Send one piece (1 byte to 1 MiB); returns when flow control let it go. Errors: ``PeerGone``, ``PeerTooSlow``."""
+        """Send a piece (1 byte to 1 MiB); returns when flow control let it go. Errors: ``PeerGone``, ``PeerTooSlow``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,12 @@ class Limits:
     """Bytes per second, over ``idle_timeout``."""
     linger: float = 0.005
     """How long a part-filled piece waits for more before it is handed on (the sender pauses)."""
+    lookup_timeout: float = 30.0
+    """The longest one look-up in the store (exists? how long?) may take."""
     abort_timeout: float = 5.0
-    """The longest a shielded clean-up may take."""
+    """The longest the release of a failed upload may hold up its answer."""
+    resume_attempts: int = 3
+    """How often one download may reopen a broken connection to the store, from the byte it had reached."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ MAX_FILE_NAME_BYTES = 1024
 _HEX = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.ASCII)
 _SIZE = re.compile(r"[0-9]{1,19}", re.ASCII)
 _MAX_SIZE = 2**63 - 1
+_CAS_RESOURCE = {"FileName": gob.STRING, "Digest": gob.STRING, "Size": gob.INT}
+"""The fields that matter, with their types; a sender may leave out any of them and have others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def _gob(name: str) -> ResourceName:
     except (binascii.Error, ValueError) as error:  # GobError and non-ASCII text are ValueErrors
         raise _undecodable("it is neither a digest, nor a Remote Execution name, nor a base64 gob") from error
     types = dict(kind.fields)
-    if types.get("FileName") != gob.STRING or types.get("Digest") != gob.STRING or types.get("Size") != gob.INT:
+    if any(types.get(field, wanted) != wanted for field, wanted in _CAS_RESOURCE.items()):
         raise _undecodable("its gob is not a CASResource")
     return ResourceName(Digest(str(value.get("Digest", ""))), check_file_name(str(value.get("FileName", ""))))
 

@@ -1,0 +1,203 @@
+"""Owns one download: read -> sha256 -> send, three tasks joined by bounded channels, the last piece held back.
+
+::
+
+    store ─▶ [read] ──channel(2)──▶ [hash] ──channel(2)──▶ [send] ─▶ sink
+              reopens a broken       keeps one piece until the next
+              connection             has come, or the digest matched
+
+What is verified: the whole artifact, always; a range that reaches the end (a resumed download), by reading and
+hashing the bytes before it too (``verify_resume``). A range that ends earlier is passed on as the store gives it, for
+nobody knows its digest.
+
+What one download holds is bounded: two pieces in the hash stage, one in each of the others, ``queued_pieces`` in each
+channel. No payload byte is copied here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import trio
+
+from casproxy.digest import Digest
+from casproxy.errors import ArtifactCorrupt, ArtifactNotFound, BackendUnavailable, InvalidRequest, OffsetOutOfRange
+from casproxy.pipeline.api import DownloadSink, Limits
+from casproxy.pipeline.lookup import describe
+from casproxy.pipeline.pieces import split
+from casproxy.pipeline.run import one_cause, run_stages
+from casproxy.storage.api import Backend, Piece
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a caller wants, sizes in bytes. ``limit`` 0 = to the end; a limit past the end is cut.
+
+    ``size``: the artifact's size as the caller believes, None = it does not say.
+    """
+
+    digest: Digest
+    offset: int = 0
+    limit: int = 0
+    size: int | None = None
+
+
+async def download(
+    backend: Backend, sink: DownloadSink, wanted: Wanted, limits: Limits, *, verify_resume: bool = True
+) -> int:
+    """Send what is ``wanted`` of an artifact to ``sink``; returns the number of bytes sent.
+
+    A verified read sends its last piece only after the digest matched, so that no receiver ever holds a complete
+    corrupt artifact; a mismatch is ``ArtifactCorrupt``. A connection to the store that breaks is reopened from the
+    byte reached, hash carried on, at most ``limits.resume_attempts`` times. However this ends, no task, channel or
+    connection is left.
+
+    Errors: ``InvalidRequest`` (limit < 0), ``ArtifactNotFound`` (also: of another size), ``OffsetOutOfRange``,
+    ``ArtifactCorrupt``, ``PeerGone``, ``PeerTooSlow``, other ``StorageError``.
+    """
+    if wanted.limit < 0:
+        raise InvalidRequest(f"read_limit {wanted.limit} is negative")
+    with one_cause():
+        plan = await _plan(backend, wanted, limits, verify_resume)
+        sent = 0 if plan is None else await _transfer(backend, sink, wanted, plan, limits)
+    return sent
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What to read from the store: ``count`` bytes from ``start``, 0 = to the end; the first ``skip`` are not sent."""
+
+    start: int
+    count: int
+    skip: int
+    verified: bool
+
+
+async def _plan(backend: Backend, wanted: Wanted, limits: Limits, verify_resume: bool) -> _Plan | None:
+    """None when there is nothing to send. Reading everything needs no look-up; a range must know where the end is."""
+    if wanted.offset == 0 and wanted.limit == 0:
+        return _Plan(start=0, count=0, skip=0, verified=True)
+    resource = await describe(backend, wanted.digest, limits)
+    _check_size(wanted, resource.size)
+    if not 0 <= wanted.offset <= resource.size:
+        raise OffsetOutOfRange(offset=wanted.offset, size=resource.size)
+    if wanted.offset == resource.size:
+        return None
+    if wanted.limit and wanted.offset + wanted.limit < resource.size:
+        return _Plan(start=wanted.offset, count=wanted.limit, skip=0, verified=False)
+    if wanted.offset == 0 or verify_resume:
+        return _Plan(start=0, count=0, skip=wanted.offset, verified=True)
+    return _Plan(start=wanted.offset, count=0, skip=0, verified=False)
+
+
+def _check_size(wanted: Wanted, size: int) -> None:
+    if wanted.size is not None and wanted.size != size:
+        raise ArtifactNotFound(f"{wanted.digest} of {wanted.size} bytes")
+
+
+async def _transfer(backend: Backend, sink: DownloadSink, wanted: Wanted, plan: _Plan, limits: Limits) -> int:
+    to_hash, from_read = trio.open_memory_channel[Piece](limits.queued_pieces)
+    to_send, from_hash = trio.open_memory_channel[Piece](limits.queued_pieces)
+    sent = 0
+
+    async def send_pieces() -> None:
+        nonlocal sent
+        async with from_hash:
+            async for piece in from_hash:
+                await sink.send(piece)
+                sent += len(piece)
+
+    await run_stages(
+        _ReadStage(backend, to_hash, wanted, plan, limits).run,
+        _HashStage(from_read, to_send, wanted.digest, plan).run,
+        send_pieces,
+    )
+    return sent
+
+
+class _ReadStage:
+    """Reads what is planned, across broken connections."""
+
+    def __init__(
+        self, backend: Backend, pieces: trio.MemorySendChannel[Piece], wanted: Wanted, plan: _Plan, limits: Limits
+    ) -> None:
+        self._backend = backend
+        self._pieces = pieces
+        self._wanted = wanted
+        self._plan = plan
+        self._attempts_left = limits.resume_attempts
+        self._read = 0
+
+    async def run(self) -> None:
+        async with self._pieces:
+            while True:
+                try:
+                    with one_cause():
+                        await self._read_on()
+                except BackendUnavailable:
+                    if self._read == 0 or self._attempts_left == 0:
+                        raise
+                    self._attempts_left -= 1
+                else:
+                    return
+
+    async def _read_on(self) -> None:
+        """Read from the byte reached to the end of the plan, on one connection."""
+        remaining = self._plan.count - self._read
+        if self._plan.count and not remaining:
+            return
+        limit = remaining if self._plan.count else 0
+        async with self._backend.read(self._wanted.digest, self._plan.start + self._read, limit) as reader:
+            _check_size(self._wanted, reader.resource.size)
+            while received := await reader.receive():
+                for piece in split(received):
+                    await self._pieces.send(piece)
+                self._read += len(received)
+
+
+class _HashStage:
+    """Hashes what is verified and keeps the last piece back until the digest matched."""
+
+    def __init__(
+        self,
+        pieces: trio.MemoryReceiveChannel[Piece],
+        verified: trio.MemorySendChannel[Piece],
+        digest: Digest,
+        plan: _Plan,
+    ) -> None:
+        self._pieces = pieces
+        self._verified = verified
+        self._digest = digest
+        self._plan = plan
+        self._sha256 = hashlib.sha256()
+        self._held: Piece = b""
+        self._to_skip = plan.skip
+
+    async def run(self) -> None:
+        async with self._pieces, self._verified:
+            async for piece in self._pieces:
+                if not self._plan.verified:
+                    await self._verified.send(piece)
+                    continue
+                self._sha256.update(piece)
+                if self._held:
+                    await self._verified.send(self._held)
+                self._held = self._unskipped(piece)
+            if self._plan.verified:
+                self._verify()
+                if self._held:
+                    await self._verified.send(self._held)
+
+    def _unskipped(self, piece: Piece) -> Piece:
+        """The part of ``piece`` that was asked for; the bytes before it were read for the digest only."""
+        if not self._to_skip:
+            return piece
+        skipped = min(self._to_skip, len(piece))
+        self._to_skip -= skipped
+        return memoryview(piece)[skipped:]
+
+    def _verify(self) -> None:
+        got = self._sha256.hexdigest()
+        if got != self._digest.hex:
+            raise ArtifactCorrupt(got=got, want=self._digest.hex)

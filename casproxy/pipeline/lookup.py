@@ -1,0 +1,25 @@
+"""Owns looking an artifact up within a deadline. Refuses to know why it is looked up."""
+
+from __future__ import annotations
+
+import trio
+
+from casproxy.digest import Digest
+from casproxy.errors import ArtifactNotFound, BackendUnavailable
+from casproxy.pipeline.api import Limits
+from casproxy.storage.api import Backend, Resource
+
+
+async def describe(backend: Backend, digest: Digest, limits: Limits) -> Resource:
+    """The stored artifact's metadata, within ``lookup_timeout``; ``ArtifactNotFound``, other ``StorageError``."""
+    with trio.move_on_after(limits.lookup_timeout):
+        return await backend.describe(digest)
+    raise BackendUnavailable(f"the store did not answer within {limits.lookup_timeout:g} s")
+
+
+async def find(backend: Backend, digest: Digest, limits: Limits) -> Resource | None:
+    """Like ``describe``, but None when nothing is stored under ``digest``."""
+    try:
+        return await describe(backend, digest, limits)
+    except ArtifactNotFound:
+        return None

@@ -1,0 +1,103 @@
+"""Owns the outcome of a transfer: the ONE place that decides which of several failures its caller hears.
+
+When one stage fails, its siblings are cancelled, and some fail as well: with an echo (a channel whose other end
+is gone) or with a second true reason. The caller hears the reason that explains the others::
+
+    peer gone > size cap > protocol error > digest mismatch > peer too slow > unexpected > store or secret > raw I/O
+
+Raw I/O errors (``OSError``, a broken Trio channel) come from a store or are echoes: a source reports its peer as
+``PeerGone``. So what is raw here ends as ``BackendBroken``, and a store's reset is never taken for a client that left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import trio
+
+from casproxy.errors import (
+    BackendBroken,
+    CasproxyError,
+    DigestMismatch,
+    PeerGone,
+    PeerTooSlow,
+    RequestError,
+    SizeLimitExceeded,
+)
+
+Stage: TypeAlias = Callable[[], Awaitable[None]]
+
+_RAW = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+_RANKS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...] = (
+    (PeerGone, 0),
+    (SizeLimitExceeded, 1),
+    (DigestMismatch, 3),
+    (RequestError, 2),
+    (PeerTooSlow, 4),
+    (CasproxyError, 6),
+    (_RAW, 7),
+    (Exception, 5),
+)
+"""The first row that fits decides; the lowest rank is heard."""
+
+
+async def run_stages(*stages: Stage) -> None:
+    """Run the stages of one transfer side by side; return when all have ended well.
+
+    The first failure, or a cancellation from outside, cancels the others; nothing outlives this call. Call it inside
+    ``one_cause``, which turns the group it raises into one error.
+    """
+    async with trio.open_nursery() as nursery:
+        for stage in stages:
+            nursery.start_soon(stage)
+
+
+@contextmanager
+def one_cause() -> Iterator[None]:
+    """Let at most one error out of the block: the one that explains the others, with its own ``__cause__`` kept.
+
+    A cancellation from outside wins over every error of ours, for whoever would hear it is gone. It wins over no
+    bug: a group with an unexpected exception beside the cancellation leaves as it is.
+    """
+    chosen: BaseException | None = None
+    try:
+        yield
+    except (Exception, BaseExceptionGroup) as error:
+        chosen = _decide(error)
+        if chosen is error:
+            raise
+    if chosen is not None:
+        try:
+            raise chosen
+        finally:
+            del chosen  # or the traceback would hold this frame, and the frame the traceback
+
+
+def _decide(error: Exception | BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error to raise in place of ``error``; ``error`` itself when nothing needs to change."""
+    leaves = list(_leaves(error))
+    others = [leaf for leaf in leaves if not isinstance(leaf, Exception)]
+    ours = [leaf for leaf in leaves if isinstance(leaf, Exception)]
+    if others:
+        expected = all(isinstance(leaf, trio.Cancelled) for leaf in others) and all(_rank(leaf) != 5 for leaf in ours)
+        return others[0] if expected else error
+    reason = min(ours, key=_rank)
+    if not isinstance(reason, _RAW):
+        return reason
+    broken = BackendBroken("the store's connection or file failed unexpectedly")
+    broken.__cause__ = reason
+    return broken
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _rank(error: Exception) -> int:
+    return next(rank for kind, rank in _RANKS if isinstance(error, kind))
