@@ -27,7 +27,7 @@ class UploadSource(Protocol):
         """What has already arrived, as ``receive`` would give it; None when nothing is there yet."""
 
     def hand_on(self, size: int) -> None:
-        """``size`` bytes given by ``receive`` have been taken by the pipeline: their credit may go back to the sender."""
+        """``size`` bytes given by ``receive`` have been taken by the pipeline: their credit may go back."""
 
     def starved(self) -> bool:
         """True when the sender can send nothing more until bytes are handed on: a piece must not wait to be full."""
@@ -37,7 +37,7 @@ class DownloadSink(Protocol):
     """The receiver's side of a download. One producer."""
 
     async def send(self, piece: Piece) -> None:
-        """Send a piece (1 byte to 1 MiB); returns when flow control let it go. Errors: ``PeerGone``, ``PeerTooSlow``."""
+        """Send 1 byte to 1 MiB; returns when flow control let it go. Errors: ``PeerGone``, ``PeerTooSlow``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from casproxy.errors import ArtifactCorrupt, ArtifactNotFound, BackendUnavailabl
 from casproxy.pipeline.api import DownloadSink, Limits
 from casproxy.pipeline.lookup import describe
 from casproxy.pipeline.pieces import split
-from casproxy.pipeline.run import one_cause, run_stages
+from casproxy.pipeline.run import one_cause, reason, run_stages
 from casproxy.storage.api import Backend, Piece
 
 
@@ -60,8 +60,7 @@ async def download(
         raise InvalidRequest(f"read_limit {wanted.limit} is negative")
     with one_cause():
         plan = await _plan(backend, wanted, limits, verify_resume)
-        sent = 0 if plan is None else await _transfer(backend, sink, wanted, plan, limits)
-    return sent
+        return 0 if plan is None else await _transfer(backend, sink, wanted, plan, limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,10 @@ async def _transfer(backend: Backend, sink: DownloadSink, wanted: Wanted, plan: 
 
 
 class _ReadStage:
-    """Reads what is planned, across broken connections."""
+    """Reads what is planned, across broken connections, and ends with an empty piece.
+
+    Without that mark the next stage could not tell the end from a failure, which closes the channel as well.
+    """
 
     def __init__(
         self, backend: Backend, pieces: trio.MemorySendChannel[Piece], wanted: Wanted, plan: _Plan, limits: Limits
@@ -133,13 +135,14 @@ class _ReadStage:
         async with self._pieces:
             while True:
                 try:
-                    with one_cause():
-                        await self._read_on()
-                except BackendUnavailable:
-                    if self._read == 0 or self._attempts_left == 0:
+                    await self._read_on()
+                except (BackendUnavailable, ExceptionGroup) as error:
+                    broken = isinstance(reason(error), BackendUnavailable)
+                    if not broken or self._read == 0 or self._attempts_left == 0:
                         raise
                     self._attempts_left -= 1
                 else:
+                    await self._pieces.send(b"")
                     return
 
     async def _read_on(self) -> None:
@@ -176,7 +179,7 @@ class _HashStage:
 
     async def run(self) -> None:
         async with self._pieces, self._verified:
-            async for piece in self._pieces:
+            while piece := await self._pieces.receive():
                 if not self._plan.verified:
                     await self._verified.send(piece)
                     continue

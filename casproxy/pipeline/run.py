@@ -29,7 +29,8 @@ from casproxy.errors import (
 
 Stage: TypeAlias = Callable[[], Awaitable[None]]
 
-_RAW = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+_RAW = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel)
+_BUG = 5
 _RANKS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...] = (
     (PeerGone, 0),
     (SizeLimitExceeded, 1),
@@ -38,7 +39,7 @@ _RANKS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...] = 
     (PeerTooSlow, 4),
     (CasproxyError, 6),
     (_RAW, 7),
-    (Exception, 5),
+    (Exception, _BUG),
 )
 """The first row that fits decides; the lowest rank is heard."""
 
@@ -65,7 +66,7 @@ def one_cause() -> Iterator[None]:
     try:
         yield
     except (Exception, BaseExceptionGroup) as error:
-        chosen = _decide(error)
+        chosen = _translated(reason(error))
         if chosen is error:
             raise
     if chosen is not None:
@@ -75,19 +76,22 @@ def one_cause() -> Iterator[None]:
             del chosen  # or the traceback would hold this frame, and the frame the traceback
 
 
-def _decide(error: Exception | BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error to raise in place of ``error``; ``error`` itself when nothing needs to change."""
+def reason(error: BaseException) -> BaseException:
+    """The one error that explains ``error`` and all that is grouped in it; ``error`` itself when none may."""
     leaves = list(_leaves(error))
     others = [leaf for leaf in leaves if not isinstance(leaf, Exception)]
     ours = [leaf for leaf in leaves if isinstance(leaf, Exception)]
-    if others:
-        expected = all(isinstance(leaf, trio.Cancelled) for leaf in others) and all(_rank(leaf) != 5 for leaf in ours)
-        return others[0] if expected else error
-    reason = min(ours, key=_rank)
-    if not isinstance(reason, _RAW):
-        return reason
+    if not others:
+        return min(ours, key=_rank)
+    harmless = all(isinstance(leaf, trio.Cancelled) for leaf in others) and all(_rank(leaf) != _BUG for leaf in ours)
+    return others[0] if harmless else error
+
+
+def _translated(error: BaseException) -> BaseException:
+    if not isinstance(error, _RAW):
+        return error
     broken = BackendBroken("the store's connection or file failed unexpectedly")
-    broken.__cause__ = reason
+    broken.__cause__ = error
     return broken
 
 

@@ -62,7 +62,6 @@ async def _transfer(source: UploadSource, ingest: Ingest, expected: Expected, li
             async for piece in from_chunk:
                 content.add(piece)
                 await to_ingest.send(piece)
-            content.verify()
 
     async def ingest_pieces() -> None:
         async with from_hash:
@@ -70,6 +69,7 @@ async def _transfer(source: UploadSource, ingest: Ingest, expected: Expected, li
                 await ingest.write(piece)
 
     await run_stages(Chunker(source, to_hash, limits).run, hash_pieces, ingest_pieces)
+    content.verify()  # here, not in its stage: a channel also closes when the stage before it fails
     return content.size
 
 
