@@ -1,8 +1,8 @@
 """Owns the one log line and the counters of every gRPC call. Refuses to know what a call does.
 
 The outermost interceptor: it sees how a call ended after everybody else had their say. What it reports about the
-caller and the artifact it finds attached to the call: ``Claims`` (by the auth interceptor), ``Digest`` (by the service)
-and ``Traffic`` (by the server). None of them is there when a call fails early, and that is no error.
+artifact it finds attached to the call: ``Digest`` (by the service) and ``Traffic`` (by the server). Neither is there
+when a call fails early, and that is no error. Who is calling it asks whoever put it in place: it knows no tokens.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 import structlog
 import trio
 
-from casproxy.auth.claims import Claims
 from casproxy.digest import Digest
 from casproxy.observe.metrics import Metrics
 from casproxy.rpc.api import Handler, Interceptor, ServerCall, Traffic
 from casproxy.rpc.errors import RpcError
+from casproxy.rpc.stream import StreamGone
+from casproxy.wire.errors import BrokenMessage
 from casproxy.wire.status import StatusCode
 
 _T = TypeVar("_T")
@@ -39,7 +40,20 @@ class RequestId:
     text: str
 
 
-def observe_calls(metrics: Metrics) -> Interceptor:
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who a call works for, as far as logs and metrics tell."""
+
+    org: str
+    role: str
+    backend: str
+
+
+WhoCalls: TypeAlias = Callable[[ServerCall], Caller | None]
+"""The caller of a call that has ended; None when it was never authenticated."""
+
+
+def observe_calls(metrics: Metrics, who_calls: WhoCalls) -> Interceptor:
     """An interceptor that gives each call a request id, counts it, and logs one line when it has ended."""
 
     async def observe(call: ServerCall, handler: Handler) -> None:
@@ -55,7 +69,7 @@ def observe_calls(metrics: Metrics) -> Interceptor:
                 code = _code(error, call)
                 raise
             finally:
-                _report(call, metrics, code, time.perf_counter() - started)
+                _report(call, metrics, who_calls(call), code, time.perf_counter() - started)
 
     return observe
 
@@ -67,8 +81,10 @@ def _request_id(call: ServerCall) -> RequestId:
 
 def _code(error: BaseException, call: ServerCall) -> StatusCode:
     """The status the peer sees when ``error`` leaves the call."""
-    if isinstance(error, RpcError):
+    if isinstance(error, RpcError | BrokenMessage):
         return error.code
+    if isinstance(error, StreamGone):
+        return StatusCode.CANCELLED
     if isinstance(error, BaseExceptionGroup):
         cancelled, other = error.split(trio.Cancelled)
         if other is not None:
@@ -79,15 +95,14 @@ def _code(error: BaseException, call: ServerCall) -> StatusCode:
     return StatusCode.DEADLINE_EXCEEDED if trio.current_time() >= call.deadline else StatusCode.CANCELLED
 
 
-def _report(call: ServerCall, metrics: Metrics, code: StatusCode, seconds: float) -> None:
-    claims = _attached(call, Claims)
-    traffic = _attached(call, Traffic) or Traffic()
-    digest = _attached(call, Digest)
+def _report(call: ServerCall, metrics: Metrics, caller: Caller | None, code: StatusCode, seconds: float) -> None:
+    traffic = attached(call, Traffic) or Traffic()
+    digest = attached(call, Digest)
     metrics.call_ended(call.info, code, seconds)
-    metrics.call_carried(call.info, traffic, claims.backend if claims else "")
+    metrics.call_carried(call.info, traffic, caller.backend if caller else "")
     facts: dict[str, object] = {"method": call.info.path[1:], "code": code.name, "peer": call.peer}
-    if claims is not None:
-        facts |= {"org": claims.org_id, "role": claims.role.value, "backend": claims.backend}
+    if caller is not None:
+        facts |= {"org": caller.org, "role": caller.role, "backend": caller.backend}
     if digest is not None:
         facts["digest"] = str(digest)
     facts |= {"bytes": traffic.bytes_received + traffic.bytes_sent, "seconds": round(seconds, 6)}
@@ -104,7 +119,8 @@ def _level(call: ServerCall, code: StatusCode) -> Callable[..., object]:
     return cast("Callable[..., object]", method)
 
 
-def _attached(call: ServerCall, kind: type[_T]) -> _T | None:
+def attached(call: ServerCall, kind: type[_T]) -> _T | None:
+    """What is attached to ``call`` under ``kind``, or None."""
     try:
         return call.attached(kind)
     except LookupError:
