@@ -8,17 +8,17 @@ our artifacts or hand us theirs: the file counts only when it is ours, private, 
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 import msgspec
 
 from casproxy.client.address import Address
 from casproxy.errors import ConfigError, InvalidRequest
+from casproxy.files import read_private
 
 DEV_FILE = Path(".casproxy/dev.json")
 _MAX_SIZE = 64 * 1024  # bytes; two tokens and ten short strings need 2 KiB
-_INSTEAD = "give --addr and --token, or run 'casproxy dev' in a directory of your own"
+_RENEW = "run 'casproxy dev' again to renew it, or give --addr and --token"
 
 
 class DevFile(msgspec.Struct, frozen=True):
@@ -49,24 +49,13 @@ def read_dev_file(path: Path = DEV_FILE) -> DevFile | None:
     Raises ``ConfigError`` when the file is somebody else's, open to others, not a plain file, broken, or
     points away from the loopback.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.lexists(path):
         return None
-    except OSError as error:
-        raise ConfigError(f"cannot read {path} ({error.strerror}): {_INSTEAD}") from error
-    with open(descriptor, "rb") as file:
-        _check_trusted(path, os.fstat(descriptor))
-        return _decode(path, file.read(_MAX_SIZE))
-
-
-def _check_trusted(path: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise ConfigError(f"{path} is not a plain file: {_INSTEAD}")
-    if found.st_uid != os.geteuid():
-        raise ConfigError(f"{path} belongs to another user (uid {found.st_uid}) and is not trusted: {_INSTEAD}")
-    if found.st_mode & 0o077:
-        raise ConfigError(f"{path} is open to other users and is not trusted: run 'casproxy dev' again to renew it")
+    try:
+        content = read_private(path, max_size=_MAX_SIZE)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; or give --addr and --token") from error
+    return _decode(path, content)
 
 
 def _decode(path: Path, content: bytes) -> DevFile:
@@ -74,7 +63,7 @@ def _decode(path: Path, content: bytes) -> DevFile:
         file = msgspec.json.decode(content, type=DevFile)
         loopback = Address.parse(file.grpc).is_loopback()
     except (msgspec.MsgspecError, InvalidRequest) as error:
-        raise ConfigError(f"{path} is broken ({error}): run 'casproxy dev' again to renew it") from error
+        raise ConfigError(f"{path} is broken ({error}): {_RENEW}") from error
     if not loopback:
-        raise ConfigError(f"{path} points away from this machine ({file.grpc}) and is not trusted: {_INSTEAD}")
+        raise ConfigError(f"{path} points away from this machine ({file.grpc}) and is not trusted: {_RENEW}")
     return file

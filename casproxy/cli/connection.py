@@ -1,0 +1,147 @@
+"""Owns the flags every client command shares, and where address and token come from. Refuses to know the calls.
+
+Order of belief: a flag, then the environment, then ``./.casproxy/dev.json``. The tokens of dev.json go to the address
+of dev.json and nowhere else: with ``--addr`` the file is not even read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from casproxy.cli.parser import UsageError
+
+if TYPE_CHECKING:
+    from casproxy.auth.claims import Role
+    from casproxy.client import Client
+
+TOKEN_VARIABLE = "CASPROXY_TOKEN"  # noqa: S105  # the name of a variable
+_MAX_TOKEN_SIZE = 64 * 1024  # bytes of a token file; servers refuse tokens over 8 KiB
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where a command connects to. ``token`` may be empty; ``tls`` None means HTTP/2 without TLS. Redacts its token."""
+
+    addr: str
+    token: str
+    tls: ssl.SSLContext | None
+    from_dev_file: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Connection: {self.addr}>"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Client]:
+        """A client for the length of the block. A server of dev.json that is not there is a ``ConfigError``."""
+        from casproxy.client import open_client
+        from casproxy.errors import ConfigError
+        from casproxy.rpc.errors import RpcError
+
+        try:
+            async with open_client(self.addr, self.token, insecure=self.tls is None, tls=self.tls) as client:
+                yield client
+        except RpcError as error:
+            if self.from_dev_file and error.__cause__ is not None:  # not the server's word: the dial failed
+                raise ConfigError(f"{error.message}: is 'casproxy dev' still running here?") from error
+            raise
+
+
+def add_connection_flags(parser: argparse.ArgumentParser, *, default_timeout: str, token: bool = True) -> None:
+    """Add the flags that ``find_connection`` and ``print_json`` users read."""
+    parser.add_argument(
+        "--addr", metavar="HOST:PORT", help="the server's gRPC address; default: the one in ./.casproxy/dev.json"
+    )
+    if token:
+        tokens = parser.add_mutually_exclusive_group()
+        tokens.add_argument(
+            "--token", metavar="TOKEN", help=f"the token; other users can see it, prefer {TOKEN_VARIABLE}"
+        )
+        tokens.add_argument("--token-file", metavar="FILE", type=Path, help="a file that holds the token")
+    transport = parser.add_mutually_exclusive_group()
+    transport.add_argument("--insecure", action="store_true", help="HTTP/2 without TLS (h2c)")
+    transport.add_argument(
+        "--ca", metavar="FILE", type=Path, help="PEM file of the CAs to trust instead of the system's"
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        help=f"longest time one call may take; default: {default_timeout}",
+    )
+    parser.add_argument(
+        "--output", choices=("text", "json"), default="text", help="how results are printed; default: text"
+    )
+
+
+def find_connection(
+    args: argparse.Namespace, role: Role | None = None, environ: Mapping[str, str] = os.environ
+) -> Connection:
+    """Where to connect and with what token; ``role`` says which token of dev.json fits, None: no token is needed.
+
+    Raises ``UsageError`` when no address or token is to be had, ``ConfigError`` for a dev.json not to be trusted,
+    ``OSError`` for a token or CA file that cannot be read.
+    """
+    token = _given_token(args, environ) if role is not None else ""
+    if args.addr is None:
+        return _from_dev_file(args, role, token)
+    if role is not None and not token:
+        raise UsageError(f"no token: give --token, --token-file or {TOKEN_VARIABLE}")
+    return Connection(args.addr, token, _tls(args))
+
+
+def _from_dev_file(args: argparse.Namespace, role: Role | None, token: str) -> Connection:
+    from casproxy.auth.claims import Role
+    from casproxy.cli.dev_file import DEV_FILE, read_dev_file
+
+    found = read_dev_file()
+    if found is None:
+        raise UsageError(
+            f"no server: give --addr HOST:PORT, or run this where 'casproxy dev' runs (no {DEV_FILE} here)"
+        )
+    if role is not None and not token:
+        token = found.uploader_token if role is Role.UPLOADER else found.downloader_token
+    return Connection(found.grpc, token, None if args.ca is None else _tls(args), from_dev_file=True)
+
+
+def _given_token(args: argparse.Namespace, environ: Mapping[str, str]) -> str:
+    if args.token is not None:
+        return _checked(args.token, "--token")
+    if args.token_file is not None:
+        with open(args.token_file, encoding="utf-8", errors="replace") as file:
+            return _checked(file.read(_MAX_TOKEN_SIZE), str(args.token_file))
+    return environ.get(TOKEN_VARIABLE, "").strip()
+
+
+def _checked(text: str, origin: str) -> str:
+    if token := text.strip():
+        return token
+    raise UsageError(f"{origin} holds no token")
+
+
+def _tls(args: argparse.Namespace) -> ssl.SSLContext | None:
+    from casproxy.client import tls_context
+    from casproxy.errors import ConfigError
+
+    try:
+        return None if args.insecure else tls_context(args.ca)
+    except ssl.SSLError as error:
+        raise ConfigError(f"{args.ca} holds no certificate in PEM form: give the CA's certificate with --ca") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {args.ca}: {error.strerror}") from error
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e8:  # gRPC writes a timeout with at most eight digits
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, for example 30 or 0.5")
+    return seconds

@@ -1,0 +1,74 @@
+"""Owns ``casproxy status``: what a server is and whether it takes work. Refuses to know how it asks (``client``)."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from casproxy.cli.connection import add_connection_flags, find_connection
+from casproxy.cli.text import print_fields, print_json
+
+if TYPE_CHECKING:
+    from casproxy.cli.connection import Connection
+    from casproxy.client import ServerInfo
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the sub-command."""
+    parser = commands.add_parser(
+        "status",
+        help="show what a server is and whether it is ready",
+        description="Show a server's version, the backends it serves, and whether it is ready. Needs no token. "
+        "Exit code 1 when it is not ready.",
+        allow_abbrev=False,
+    )
+    add_connection_flags(parser, default_timeout="30", token=False)
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from casproxy.cli.session import run
+
+    connection = find_connection(args)
+    info, trouble = run(lambda: _ask(connection, args.timeout))
+    if args.output == "json":
+        _print_json(info, trouble)
+    else:
+        _print_text(info, trouble)
+    return 1 if trouble else 0
+
+
+async def _ask(connection: Connection, timeout: float | None) -> tuple[ServerInfo, str]:
+    """What the server says of itself, and why it is not ready (empty: it is)."""
+    from casproxy.client.client import UNARY_TIMEOUT
+    from casproxy.rpc.errors import RpcError
+    from casproxy.wire.status import StatusCode
+
+    seconds = timeout or UNARY_TIMEOUT
+    async with connection.open() as client:
+        info = await client.infoz(timeout=seconds)
+        try:
+            await client.statusz(readiness=True, timeout=seconds)
+        except RpcError as error:
+            if error.code is not StatusCode.UNAVAILABLE:
+                raise
+            return info, error.message or "the server gave no reason"
+        return info, ""
+
+
+def _print_json(info: ServerInfo, trouble: str) -> None:
+    print_json(
+        {
+            "version": info.version,
+            "chart_version": info.chart_version,
+            "backends": info.backends,
+            "ready": not trouble,
+            "reason": trouble,
+        }
+    )
+
+
+def _print_text(info: ServerInfo, trouble: str) -> None:
+    fields = {"version": info.version, "chart": info.chart_version, "backends": ", ".join(info.backends)}
+    fields["ready"] = f"no: {trouble}" if trouble else "yes"
+    print_fields({name: value for name, value in fields.items() if value})

@@ -1,0 +1,215 @@
+"""Owns the typed calls of a caller. Refuses to know terminals, dev.json and HTTP/2."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from casproxy._proto.cas.v1 import resource_pb2, status_pb2
+from casproxy._proto.google.bytestream import bytestream_pb2
+from casproxy.client.address import Address
+from casproxy.client.errors import SourceChanged, UnexpectedAnswer
+from casproxy.client.progress import Progress, no_progress
+from casproxy.client.source import UploadData, open_source
+from casproxy.client.target import open_target, safe_file_name
+from casproxy.client.transfer import Sink, receive_artifact, receive_write_answer, send_artifact
+from casproxy.client.worker_file import in_worker
+from casproxy.digest import Digest
+from casproxy.errors import DigestMismatch, InvalidRequest
+from casproxy.gob import encode_resource_name
+from casproxy.rpc.channel import Channel, open_channel
+from casproxy.storage.api import Resource
+from casproxy.wire.metadata import Metadata
+
+M = TypeVar("M", bound=Message)
+
+UNARY_TIMEOUT = 30.0
+"""Seconds a call without a stream may take when the caller says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """An artifact that is stored now. ``size`` in bytes.
+
+    ``deduplicated``: the server had it already and said so before it had taken all bytes. An artifact that fits
+    the messages in flight travels whole either way, and then this is False.
+    """
+
+    digest: Digest
+    size: int
+    file_name: str
+    deduplicated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a server says of itself. ``backends``: the types it serves, sorted; ``chart_version`` may be empty."""
+
+    version: str
+    backends: tuple[str, ...]
+    chart_version: str
+
+
+class Client:
+    """Calls to one server with one token. Safe for concurrent use by any number of tasks.
+
+    Every call raises ``RpcError`` as the server ended it. Timeouts in seconds, of the whole call. Cancelling a call
+    resets its stream and leaves no file behind.
+    """
+
+    def __init__(self, channel: Channel, token: str = "") -> None:
+        self._channel = channel
+        self._metadata = Metadata([("authorization", f"Bearer {token}")] if token else [])
+
+    async def upload(
+        self,
+        data: UploadData,
+        *,
+        name: str | None = None,
+        digest: Digest | None = None,
+        timeout: float = math.inf,
+        progress: Progress = no_progress,
+    ) -> Uploaded:
+        """Store a file, bytes or a stream.
+
+        ``name``: the file name to store, default the path's last segment, else the digest. ``digest``: when the
+        caller knows it; it saves hashing. Errors: ``OSError`` of the source, ``SourceChanged`` (a file was written
+        to meanwhile), ``DigestMismatch`` (``digest`` is not that of ``data``), ``InvalidRequest`` for a name that
+        is not UTF-8. Nothing is stored in all these cases.
+        """
+        file_name = _file_name(data, name)
+        async with open_source(data, progress, digest) as source:
+            resource_name = encode_resource_name(file_name, source.digest)
+            async with self._channel.call(_WRITE, metadata=self._metadata, timeout=timeout) as call:
+                complete = await send_artifact(call, resource_name, source, progress)
+                try:
+                    committed = await receive_write_answer(call)
+                except DigestMismatch as error:
+                    if digest is None:
+                        raise SourceChanged(source.label) from error
+                    raise
+            if committed != source.size:
+                raise UnexpectedAnswer(f"the server committed {committed} bytes of {source.size}")
+            return Uploaded(source.digest, source.size, file_name or source.digest.hex, not complete)
+
+    async def download(
+        self, digest: Digest, sink: Sink, *, timeout: float = math.inf, progress: Progress = no_progress
+    ) -> Resource:
+        """Pass an artifact to ``sink``, verified: the last piece comes only after the digest matched.
+
+        Raises ``ArtifactCorrupt`` when it does not; ``sink`` then never had a complete artifact.
+        """
+        resource = await self.describe(digest)
+        await self._read(resource, sink, timeout, progress)
+        return resource
+
+    async def download_file(
+        self,
+        digest: Digest,
+        target: Path,
+        *,
+        force: bool = False,
+        timeout: float = math.inf,
+        progress: Progress = no_progress,
+    ) -> Path:
+        """Download to a file and return its path; into a directory under the last segment of the stored name.
+
+        The file appears whole and verified or not at all. Errors: ``TargetExists`` unless ``force``,
+        ``TargetUnusable``, ``ArtifactCorrupt``, ``OSError``.
+        """
+        resource = await self.describe(digest)
+        inside = await in_worker(target.is_dir)
+        path = target / safe_file_name(resource.file_name, digest) if inside else target
+        async with open_target(path, force=force) as file:
+            await self._read(resource, file.write, timeout, progress)
+            await file.commit()
+        return path
+
+    async def describe(self, digest: Digest, *, timeout: float = UNARY_TIMEOUT) -> Resource:
+        """The metadata of a stored artifact."""
+        request = resource_pb2.ResourceServiceDescribeRequest(digest=str(digest))
+        answer = await self._unary(_DESCRIBE, request, resource_pb2.ResourceServiceDescribeResponse, timeout)
+        if answer.result.digest.removeprefix("sha256:") != digest.hex:
+            raise UnexpectedAnswer("the server described another artifact than the one asked for")
+        return Resource(digest, answer.result.file_name, answer.result.size)
+
+    async def infoz(self, *, timeout: float = UNARY_TIMEOUT) -> ServerInfo:
+        """What the server says of itself; needs no token."""
+        answer = await self._unary(_INFOZ, status_pb2.InfozRequest(), status_pb2.InfozResponse, timeout)
+        return ServerInfo(answer.version, tuple(answer.backends), answer.chart_version)
+
+    async def statusz(self, *, readiness: bool = False, timeout: float = UNARY_TIMEOUT) -> None:
+        """Return when the server lives (``readiness``: when it takes work); raises its ``RpcError`` otherwise."""
+        await self._unary(_STATUSZ, status_pb2.StatuszRequest(readiness=readiness), status_pb2.StatuszResponse, timeout)
+
+    async def _read(self, resource: Resource, sink: Sink, timeout: float, progress: Progress) -> None:
+        request = bytestream_pb2.ReadRequest(resource_name=resource.digest.hex)
+        async with self._channel.call(_READ, metadata=self._metadata, timeout=timeout) as call:
+            await call.send_message(request.SerializeToString())
+            await call.half_close()
+            await receive_artifact(call, resource.digest, resource.size, sink, progress)
+
+    async def _unary(self, path: str, request: Message, answer: type[M], timeout: float) -> M:
+        raw = await self._channel.unary(path, request.SerializeToString(), metadata=self._metadata, timeout=timeout)
+        try:
+            return answer.FromString(raw)
+        except DecodeError as error:
+            raise UnexpectedAnswer(f"the server's answer to {path} is not a {answer.DESCRIPTOR.name}") from error
+
+
+_WRITE = "/google.bytestream.ByteStream/Write"
+_READ = "/google.bytestream.ByteStream/Read"
+_DESCRIBE = "/cas.v1.ResourceService/Describe"
+_INFOZ = "/cas.v1.StatusService/Infoz"
+_STATUSZ = "/cas.v1.StatusService/Statusz"
+
+
+@asynccontextmanager
+async def open_client(
+    target: str,
+    token: str = "",
+    *,
+    insecure: bool = False,
+    tls: ssl.SSLContext | None = None,
+    connect_timeout: float = 10.0,
+) -> AsyncIterator[Client]:
+    """A client of the server at ``target`` (``HOST:PORT``), for the length of the block.
+
+    TLS with the system's CAs unless ``tls`` says otherwise; ``insecure``: HTTP/2 without TLS. Connects on first use.
+    ``connect_timeout`` in seconds. Raises ``InvalidRequest`` for an address or token that cannot be one.
+    """
+    address = Address.parse(target)
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise InvalidRequest("the token has characters no token has: is it the right text or file?")
+    context = None if insecure else tls or tls_context()
+    try:
+        async with open_channel(address.host, address.port, tls=context, connect_timeout=connect_timeout) as channel:
+            yield Client(channel, token)
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        only = group.exceptions[0]  # what the block raised; the nursery around it is no business of the caller
+        raise only from only.__cause__
+
+
+def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:
+    """TLS 1.2 or newer, HTTP/2, the system's CAs or those of ``ca_file`` (PEM). Raises ``OSError``."""
+    context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def _file_name(data: UploadData, name: str | None) -> str:
+    chosen = name if name is not None else data.name if isinstance(data, Path) else ""
+    try:
+        chosen.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("the file name is not valid UTF-8: give another one with --name") from error
+    return chosen
