@@ -20,8 +20,7 @@ import trio
 from casproxy.digest import Digest
 from casproxy.observe.metrics import Metrics
 from casproxy.rpc.api import Handler, Interceptor, ServerCall, Traffic
-from casproxy.rpc.errors import RpcError
-from casproxy.rpc.stream import StreamGone
+from casproxy.rpc.errors import RpcError, StreamGone
 from casproxy.wire.errors import BrokenMessage
 from casproxy.wire.status import StatusCode
 

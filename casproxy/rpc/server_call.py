@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from casproxy.rpc.api import Buffer, Handler, MethodInfo, MethodKind
+from casproxy.rpc.api import Buffer, Handler, MethodInfo, MethodKind, Traffic
 from casproxy.rpc.connection import Connection
 from casproxy.rpc.errors import RpcError, StreamGone
 from casproxy.rpc.stream import MessageStream
@@ -51,7 +51,7 @@ class StreamCall:
         self._connection = connection
         self._protocol = connection.protocol
         self._deadline = deadline
-        self._attached: dict[type, Any] = {}
+        self._attached: dict[type, Any] = {Traffic: stream.traffic}
         self._trailing: list[tuple[str, Value]] = []
         self._headers_sent = False
         self._answer: tuple[Buffer, ...] | None = None  # the one response, kept back until the handler is done
@@ -73,14 +73,6 @@ class StreamCall:
     @property
     def deadline(self) -> float:
         return self._deadline
-
-    @property
-    def messages_received(self) -> int:
-        return self._stream.messages_received
-
-    @property
-    def messages_sent(self) -> int:
-        return self._stream.messages_sent
 
     def attach(self, value: object) -> None:
         self._attached[type(value)] = value
@@ -123,9 +115,11 @@ class StreamCall:
                 raise RuntimeError(f"{self._info.name} answers with exactly one message")
             self._answer = buffers
             await trio.lowlevel.checkpoint()
-            return
-        self._send_headers()
-        await self._stream.send_message(buffers)
+        else:
+            self._send_headers()
+            await self._stream.send_message(buffers)
+        self._stream.traffic.messages_sent += 1
+        self._stream.traffic.bytes_sent += sum(map(len, buffers))
 
     def _send_headers(self, *, gzip: bool = False) -> None:
         if not self._headers_sent:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from casproxy.rpc.api import Traffic
 from casproxy.rpc.errors import StreamGone
 from casproxy.wire.framing import MESSAGE_END, Buffer, MessageDecoder, MessageStart, Part, encode_message
 from casproxy.wire.protocol import Protocol
@@ -39,8 +40,7 @@ class MessageStream:
         self.peer_ended = False
         self.send_stopped = False
         self.mid_message = False
-        self.messages_received = 0
-        self.messages_sent = 0
+        self.traffic = Traffic()
         self._protocol = protocol
         self._wake_writer = wake_writer
         self._output_drained = output_drained
@@ -97,6 +97,7 @@ class MessageStream:
         parts = decoder.pull(PULL_SIZE)
         consumed = decoder.consumed - before
         payload = sum(len(part) for part in parts if isinstance(part, bytes | memoryview))
+        self.traffic.bytes_received += payload
         held = min(consumed, payload)
         self._held += held
         self._hand_on(consumed - held)
@@ -112,7 +113,7 @@ class MessageStream:
         else:
             parts = self._decode()
         if parts:
-            self.messages_received += parts.count(MESSAGE_END)
+            self.traffic.messages_received += parts.count(MESSAGE_END)
             return parts
         if self.peer_ended:
             if self._decoder is not None:
@@ -138,7 +139,7 @@ class MessageStream:
                 return None
             for index, part in enumerate(parts):
                 if part is MESSAGE_END:
-                    self.messages_received -= parts[index + 1 :].count(MESSAGE_END)
+                    self.traffic.messages_received -= parts[index + 1 :].count(MESSAGE_END)
                     self._parts = parts[index + 1 :]
                     return b"".join(buffers)
                 if not isinstance(part, MessageStart):
@@ -172,7 +173,6 @@ class MessageStream:
             left -= size
             self.mid_message = left > 0
             self._wake_writer()
-        self.messages_sent += 1
 
     async def _wait_for_capacity(self) -> int:
         while True:
