@@ -12,7 +12,7 @@ from decimal import Decimal
 
 _LONGEST_TEXT = 64
 _LONGEST_DURATION = 10 * 365 * 24 * 3600
-_LARGEST_SIZE = 2**63 - 1
+LARGEST_SIZE = 2**63 - 1
 
 _SECONDS_PER = {
     "ns": Decimal("1e-9"),
@@ -79,7 +79,7 @@ def parse_size(text: str) -> int:
     if match is None or match[2] not in _BYTES_PER:
         raise ValueError(SIZE_WANTED)
     size = Decimal(match[1]) * _BYTES_PER[match[2]]
-    if size > _LARGEST_SIZE or size != int(size):
+    if size > LARGEST_SIZE or size != int(size):
         raise ValueError(SIZE_WANTED + ", a whole number of bytes below 2^63")
     return int(size)
 

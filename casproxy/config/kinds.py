@@ -18,6 +18,7 @@ import msgspec
 
 from casproxy.units import (
     DURATION_WANTED,
+    LARGEST_SIZE,
     SIZE_WANTED,
     format_duration,
     format_size,
@@ -26,6 +27,9 @@ from casproxy.units import (
 )
 
 HIDDEN = "******"
+
+_DURATION_SCHEMA = {"type": "string", "format": "go-duration", "examples": ["30s", "1m30s"]}
+_SIZE_SCHEMA = {"type": ["string", "integer"], "format": "byte-size", "examples": ["256KiB", "100MiB"]}
 
 
 class SecretStr:
@@ -107,11 +111,17 @@ def _timeout(text: str) -> float:
     return parse_duration(text) or math.inf
 
 
-def _positive_size(text: str) -> int:
-    size = parse_size(text)
-    if not size:
-        raise ValueError(text)
-    return size
+def sizes_up_to(largest: int) -> Kind:
+    """A size of 1 byte to ``largest`` bytes."""
+
+    def parse(text: str) -> int:
+        size = parse_size(text)
+        if not 0 < size <= largest:
+            raise ValueError(text)
+        return size
+
+    at_most = f" and at most {format_size(largest)}" if largest < LARGEST_SIZE else ""
+    return Kind("size in bytes", f"{SIZE_WANTED}, above 0{at_most}", parse, format_size, _SIZE_SCHEMA)
 
 
 def _show_timeout(seconds: float) -> str:
@@ -134,9 +144,6 @@ def choice(*names: str) -> Kind:
     return Kind(" or ".join(names), f"one of {', '.join(names)}", parse, str, {"enum": list(names)})
 
 
-_DURATION_SCHEMA = {"type": "string", "format": "go-duration", "examples": ["30s", "1m30s"]}
-_SIZE_SCHEMA = {"type": ["string", "integer"], "format": "byte-size", "examples": ["256KiB", "100MiB"]}
-
 TEXT = Kind("text", "a text", str, str, {"type": "string"})
 TEXTS = Kind("list of text", "a text", str, str, {"type": "string"}, many=True)
 NETWORKS = Kind("list of networks", "a network such as 10.0.0.0/8", _network, str, {"type": "string"}, many=True)
@@ -148,7 +155,7 @@ COUNT = Kind("count", "a whole number above 0", _count, int, {"type": "integer",
 RATIO = Kind("ratio", "a number from 0 to 1", _ratio, float, {"type": "number", "minimum": 0, "maximum": 1})
 DURATION = Kind("duration", DURATION_WANTED, parse_duration, format_duration, _DURATION_SCHEMA)
 TIMEOUT = Kind("duration", DURATION_WANTED, _timeout, _show_timeout, _DURATION_SCHEMA)
-SIZE = Kind("size in bytes", SIZE_WANTED + ", above 0", _positive_size, format_size, _SIZE_SCHEMA)
+SIZE = sizes_up_to(LARGEST_SIZE)
 
 
 def of_kind(kind: Kind) -> msgspec.Meta:

@@ -35,20 +35,25 @@ class LoadedConfig:
 
 
 class InvalidConfig(ConfigError):
-    """The configuration has problems, one line each; the text is the first of them."""
+    """The configuration has problems, one line each; the text is the first of them.
 
-    def __init__(self, problems: list[str]) -> None:
+    ``warnings`` are what would have been said of it otherwise: an unknown key often explains a missing one.
+    """
+
+    def __init__(self, problems: list[str], warnings: list[str]) -> None:
         more = f" (and {len(problems) - 1} more: casproxy config check lists all)" if len(problems) > 1 else ""
         super().__init__(problems[0] + more)
         self.problems = problems
+        self.warnings = warnings
 
 
-def load(path: Path, environ: Mapping[str, str]) -> LoadedConfig:
+def load(path: Path | None, environ: Mapping[str, str]) -> LoadedConfig:
     """Read a file, or a directory of files, with ``environ`` laid over it. Blocking; meant for start-up.
 
+    Without a path there is only ``environ``.
     Raises ``ConfigError`` when something cannot be read and ``InvalidConfig`` when something does not fit.
     """
-    files, ignored = config_files(path)
+    files, ignored = config_files(path) if path is not None else ([], [])
     loaded = interpret(merge([*map(read_file, files), *dotted_variables(environ)]), environ)
     return LoadedConfig(loaded.config, ignored + loaded.warnings, loaded.unknown_keys)
 
@@ -57,9 +62,9 @@ def interpret(tree: Table, environ: Mapping[str, str]) -> LoadedConfig:
     """A merged tree as a ``Config``; ``environ`` is only what placeholders may name."""
     reader = _Reader(Interpolator(tree, environ))
     config = reader.section(Config, tree, ())
-    if reader.problems or config is None:
-        raise InvalidConfig(reader.problems)
     unknown = list(reader.unknown_keys())
+    if reader.problems:
+        raise InvalidConfig(reader.problems, reader.warnings + unknown)
     return LoadedConfig(config, reader.warnings + unknown, unknown)
 
 
@@ -82,10 +87,11 @@ class _Reader:
         for name, setting in settings.items():
             node = table.entries.get(name, _UNSET)
             self._advise(setting, node, (*path, name))
+            problems_before_value = len(self.problems)
             value = self._value(setting, node, (*path, name))
             if value is not None:
                 values.setdefault(setting.alias_of or name, value)
-            elif setting.required and len(self.problems) == problems_before:
+            elif setting.required and len(self.problems) == problems_before_value:
                 self._problem(table.origin, (*path, name), f"is missing, want {_wanted(setting)}")
         if len(self.problems) > problems_before:
             return None
@@ -161,7 +167,7 @@ class _Reader:
                 written = ".".join((*parent, table.spelled[key]))
                 nearest = _nearest(parent, key)
                 origin = table.entries[key].origin
-                yield f"{origin}: unknown key {written} is ignored; the nearest known key is {nearest}"
+                yield f"{origin}: unknown key {written}; the nearest known key is {nearest}"
 
 
 def _wanted(setting: Setting) -> str:

@@ -29,6 +29,7 @@ from casproxy.config.kinds import (
     TimeoutSeconds,
     choice,
     of_kind,
+    sizes_up_to,
 )
 from casproxy.errors import ConfigError
 
@@ -249,7 +250,9 @@ class Staging(Section, frozen=True, kw_only=True):
 class Transfer(Section, frozen=True, kw_only=True):
     """How artifacts move."""
 
-    piece_size: Annotated[Bytes, doc("Payload handed on at once; at most 1MiB.")] = 256 << 10
+    piece_size: Annotated[int, of_kind(sizes_up_to(1 << 20)), doc("Payload handed on at once, at most 1MiB.")] = (
+        256 << 10
+    )
     idle_timeout: Annotated[Seconds, doc("A client without progress for this long, though it may send, is ended.")] = (
         60.0
     )
