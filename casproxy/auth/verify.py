@@ -22,7 +22,7 @@ import binascii
 import json
 import math
 import re
-from base64 import urlsafe_b64decode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -116,9 +116,12 @@ def _base64url(segment: str) -> bytes:
     if not _BASE64URL.fullmatch(segment):
         _malformed("form")
     try:
-        return urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+        data = urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
     except binascii.Error:
         _malformed("form")
+    if urlsafe_b64encode(data).rstrip(b"=") != segment.encode():  # stray bits in the last character: two spellings
+        _malformed("form")
+    return data
 
 
 def _json_object(data: bytes) -> Mapping[str, object]:
