@@ -1,0 +1,98 @@
+"""Owns ``google.bytestream.ByteStream``: Write, Read and QueryWriteStatus. Refuses to know HTTP/2 and concrete stores.
+
+A Write, in order: the token (an interceptor), the name, the secret (behind ``resolve``), is it stored already, the
+pipeline. Nothing of the body is taken before the step that needs it; until then the client may send its first window.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from casproxy._proto.google.bytestream import bytestream_pb2 as pb
+from casproxy.auth.claims import Claims
+from casproxy.errors import ArtifactNotFound, InvalidRequest, PeerGone, PeerTooSlow
+from casproxy.pipeline.api import Expected, Limits
+from casproxy.pipeline.download import Wanted, download
+from casproxy.pipeline.lookup import describe, find
+from casproxy.pipeline.upload import upload
+from casproxy.rpc.api import ServerCall
+from casproxy.rpc.errors import StreamGone
+from casproxy.services import resource_name
+from casproxy.services.messages import read_response_prefix, receive_one
+from casproxy.services.resource_name import ResourceName
+from casproxy.services.tenant import tenant_of
+from casproxy.services.write_source import WriteSource
+from casproxy.storage.api import Backend, BackendResolver, NewResource, Piece, Resource
+
+
+class ByteStream:
+    """The handlers; each raises what its steps raise, translated by ``services.errors``."""
+
+    def __init__(self, backends: BackendResolver, limits: Limits, *, verify_resume: bool = True) -> None:
+        self._backends = backends
+        self._limits = limits
+        self._verify_resume = verify_resume
+
+    async def write(self, call: ServerCall) -> None:
+        """Store an artifact under the digest its name tells; an artifact that is stored already is answered at once."""
+        claims = call.attached(Claims)
+        source = WriteSource(call)
+        name = resource_name.parse(await self._first_name(source))
+        call.attach(name.digest)
+        backend = await self._backends.resolve(tenant_of(claims))
+        stored = await find(backend, name.digest, self._limits)
+        if stored is None:
+            stored = await self._upload(source, backend, name, claims)
+        elif name.size not in (None, stored.size):
+            raise InvalidRequest(f"size mismatch: got={stored.size}, want={name.size}")
+        await call.send_message(pb.WriteResponse(committed_size=stored.size).SerializeToString())
+
+    async def read(self, call: ServerCall) -> None:
+        """Send an artifact, or a range of it, in messages of at most 1 MiB."""
+        request = await receive_one(call, pb.ReadRequest)
+        name = resource_name.parse(request.resource_name)
+        wanted = Wanted(name.digest, request.read_offset, request.read_limit, name.size)
+        backend = await self._backend(call, name)
+        await download(backend, _CallSink(call), wanted, self._limits, verify_resume=self._verify_resume)
+
+    async def query_write_status(self, call: ServerCall) -> None:
+        """Whether an artifact is stored: complete, or ``ArtifactNotFound``; there is no partly written one."""
+        request = await receive_one(call, pb.QueryWriteStatusRequest)
+        name = resource_name.parse(request.resource_name)
+        backend = await self._backend(call, name)
+        resource = await describe(backend, name.digest, self._limits)
+        if name.size not in (None, resource.size):
+            raise ArtifactNotFound(f"{name.digest} of {name.size} bytes")
+        answer = pb.QueryWriteStatusResponse(committed_size=resource.size, complete=True)
+        await call.send_message(answer.SerializeToString())
+
+    async def _first_name(self, source: WriteSource) -> str:
+        with trio.move_on_after(self._limits.idle_timeout):
+            return await source.read_name()
+        raise PeerTooSlow(f"the sender named no resource within {self._limits.idle_timeout:g} s")
+
+    async def _upload(self, source: WriteSource, backend: Backend, name: ResourceName, claims: Claims) -> Resource:
+        return await upload(
+            source,
+            backend,
+            NewResource(name.digest, name.title, name.size),
+            Expected(name.digest, name.size, claims.max_bytes),
+            self._limits,
+        )
+
+    async def _backend(self, call: ServerCall, name: ResourceName) -> Backend:
+        call.attach(name.digest)
+        return await self._backends.resolve(tenant_of(call.attached(Claims)))
+
+
+class _CallSink:
+    """A ``DownloadSink`` that makes each piece one ``ReadResponse``."""
+
+    def __init__(self, call: ServerCall) -> None:
+        self._call = call
+
+    async def send(self, piece: Piece) -> None:
+        try:
+            await self._call.send_message(read_response_prefix(piece), piece)
+        except StreamGone as error:
+            raise PeerGone("the client is gone") from error

@@ -1,0 +1,98 @@
+"""Owns the sender's side of a Write: a ``ServerCall`` seen as an ``UploadSource``. Refuses to know where bytes go.
+
+When is a Write over? When its client half-closes; or a moment after ``finish_write``, for some clients wait for the
+answer before they half-close. What arrives in that moment is still checked (docs/decisions/, "When a Write is over").
+"""
+
+from __future__ import annotations
+
+import trio
+
+from casproxy.errors import InvalidRequest, PeerGone
+from casproxy.rpc.api import ServerCall
+from casproxy.rpc.errors import StreamGone
+from casproxy.services.write_request import WriteRequestReader
+from casproxy.storage.api import Piece
+from casproxy.wire.framing import Part
+
+FINISH_GRACE = 0.25
+"""How long after ``finish_write`` a client may take to half-close, in seconds."""
+
+
+class WriteSource:
+    """An ``UploadSource`` over the messages of one Write. Errors: ``InvalidRequest``, ``PeerGone``."""
+
+    def __init__(self, call: ServerCall) -> None:
+        self._call = call
+        self._reader = WriteRequestReader()
+        self._ready: list[Piece] = []
+        self._finish_by: float | None = None
+        self._ended = False
+
+    async def read_name(self) -> str:
+        """Wait until the first message has named the resource. ``InvalidResourceName`` when it does not."""
+        while not self._reader.resource_name:
+            if self._ready and self._call.starved():
+                raise InvalidRequest("resource_name must come before data that does not fit into the window")
+            await self._read_on()
+        return self._reader.resource_name
+
+    async def receive(self) -> list[Piece]:
+        """See ``UploadSource.receive``."""
+        while not self._ready and not self._ended:
+            await self._read_on()
+        return self._take()
+
+    def receive_nowait(self) -> list[Piece] | None:
+        """See ``UploadSource.receive_nowait``."""
+        while not self._ready and not self._ended:
+            try:
+                parts = self._call.receive_parts_nowait()
+            except StreamGone as error:
+                raise PeerGone("the client is gone") from error
+            if parts is None:
+                return None
+            self._absorb(parts)
+        return self._take()
+
+    def hand_on(self, size: int) -> None:
+        """See ``UploadSource.hand_on``."""
+        self._call.hand_on(size)
+
+    def starved(self) -> bool:
+        """See ``UploadSource.starved``."""
+        return self._call.starved()
+
+    def _take(self) -> list[Piece]:
+        ready, self._ready = self._ready, []
+        return ready
+
+    async def _read_on(self) -> None:
+        """Wait for more and parse it. Cancellation loses nothing: parsing does not wait."""
+        deadline = trio.CancelScope() if self._finish_by is None else trio.CancelScope(deadline=self._finish_by)
+        with deadline:
+            try:
+                parts = await self._call.receive_parts()
+            except StreamGone as error:
+                raise PeerGone("the client is gone") from error
+            self._absorb(parts)
+        if deadline.cancelled_caught:
+            self._ended = True
+
+    def _absorb(self, parts: list[Part]) -> None:
+        """Take what arrived, and give back the credit of what is not data: tags, names, lengths."""
+        if not parts:
+            self._reader.check_named()
+            self._ended = True
+            return
+        received, keepalives = self._reader.received, self._reader.keepalives
+        size = 0
+        for part in parts:
+            if isinstance(part, bytes | memoryview):
+                size += len(part)
+            self._reader.feed(part, self._ready)
+        self._call.hand_on(size - (self._reader.received - received))
+        if self._reader.received == received and self._reader.keepalives > keepalives:
+            self._ready.append(b"")
+        if self._reader.finished and self._finish_by is None:
+            self._finish_by = trio.current_time() + FINISH_GRACE
