@@ -137,8 +137,8 @@ class _MemoryIngest:
     async def commit(self, digest: Digest, size: int) -> Resource:
         self._claim()
         await trio.lowlevel.checkpoint()
-        if size != self._size:
-            raise BackendBroken(f"commit of {size} bytes after {self._size} were written")
+        if digest != self._resource.digest or size != self._size:
+            raise BackendBroken(f"commit of {digest}, {size} bytes; begun as {self._resource.digest}, got {self._size}")
         if self._backend.keep(Resource(digest, self._resource.file_name, size), self._pieces):
             self._size = 0
         return self._backend._find(digest).resource

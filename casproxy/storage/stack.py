@@ -1,0 +1,80 @@
+"""Owns the way from a verified token to an open store. Refuses to know how a store works; only this module names them.
+
+::
+
+    async with open_stack(fs_root=config.storage.fs.root, read_secret=secrets.read) as stack:   # the app's start
+        backend = await stack.resolve(Tenant("FS", secret_id, org_id))                          # each call
+
+A backend type is here only when it is configured. Opened backends are kept in an LRU under what entitles to them: type,
+the fingerprint of the whole secret, organisation. A secret that changes therefore opens another backend.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from casproxy.errors import BackendNotFound
+from casproxy.secrets.api import Secret
+from casproxy.storage.api import Backend, Tenant
+from casproxy.storage.local.root import open_local_root
+
+ReadSecret: TypeAlias = Callable[[str], Awaitable[Secret]]
+"""``SecretSource.read``, cached and with a deadline of its own."""
+
+BackendFactory: TypeAlias = Callable[[Secret, Tenant], Backend]
+"""Opens a tenant's store without I/O. Errors: ``SecretMalformed``, ``BackendRefused``."""
+
+FS: Final = "FS"
+"""The backend type of a local directory."""
+
+_OPEN_BACKENDS: Final = 1024
+
+
+class Stack:
+    """The ``BackendResolver`` of the process."""
+
+    def __init__(
+        self, read_secret: ReadSecret, factories: Mapping[str, BackendFactory], *, capacity: int = _OPEN_BACKENDS
+    ) -> None:
+        self._read_secret = read_secret
+        self._factories = dict(factories)
+        self._capacity = capacity
+        self._open: OrderedDict[tuple[str, str, str], Backend] = OrderedDict()
+
+    def backend_types(self) -> list[str]:
+        """See ``BackendResolver.backend_types``."""
+        return sorted(self._factories)
+
+    async def resolve(self, tenant: Tenant) -> Backend:
+        """See ``BackendResolver.resolve``."""
+        factory = self._factories.get(tenant.backend_type)
+        if factory is None:
+            raise BackendNotFound(tenant.backend_type)
+        secret = await self._read_secret(tenant.secret_id)
+        key = (tenant.backend_type, secret.fingerprint, tenant.org_id)
+        backend = self._open.get(key)
+        if backend is None:
+            backend = self._open[key] = factory(secret, tenant)
+            if len(self._open) > self._capacity:
+                self._open.popitem(last=False)
+        self._open.move_to_end(key)
+        return backend
+
+
+@asynccontextmanager
+async def open_stack(*, fs_root: Path | None, read_secret: ReadSecret) -> AsyncIterator[Stack]:
+    """Open every configured place; leaving closes them. ``fs_root``: None when there is no FS backend.
+
+    Entering creates ``fs_root`` if need be and sweeps what crashed uploads left there. Raises ``ConfigError``.
+    """
+    factories: dict[str, BackendFactory] = {}
+    if fs_root is None:
+        yield Stack(read_secret, factories)
+        return
+    async with open_local_root(fs_root) as root:
+        factories[FS] = lambda secret, tenant: root.backend(secret.text("Path"))
+        yield Stack(read_secret, factories)
