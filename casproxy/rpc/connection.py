@@ -127,12 +127,12 @@ class Connection:
 
     def _dispatch(self, event: events.Event, owner: ConnectionOwner) -> None:
         match event:
-            case events.DataReceived(stream_id=stream_id, data=data, credit=credit):
+            case events.DataReceived(stream_id=stream_id, chunks=chunks, credit=credit):
                 stream = self.streams.get(stream_id)
                 if stream is None:
                     self.protocol.hand_on(stream_id, credit)
                 else:
-                    stream.on_data(data, credit)
+                    stream.on_data(chunks, credit)
             case events.HeadersReceived():
                 owner.on_headers(event)
             case events.TrailersReceived():

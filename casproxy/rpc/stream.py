@@ -56,14 +56,17 @@ class MessageStream:
         """The headers told how messages are encoded."""
         self._decoder = decoder
 
-    def on_data(self, data: bytes | memoryview, credit: int) -> None:
-        """Body bytes arrived, for ``credit`` bytes of credit (more than the data when the frame was padded)."""
+    def on_data(self, chunks: list[bytes | memoryview], credit: int) -> None:
+        """Body bytes arrived, for ``credit`` bytes of credit (more than the data when a frame was padded)."""
         if self._decoder is None:
             self._protocol.hand_on(self.id, credit)
             return
-        self._decoder.push(data)
-        if credit > len(data):
-            self._protocol.hand_on(self.id, credit - len(data))
+        size = 0
+        for chunk in chunks:
+            self._decoder.push(chunk)
+            size += len(chunk)
+        if credit > size:
+            self._protocol.hand_on(self.id, credit - size)
         self._receivable.unpark_all()
 
     def on_end(self) -> None:

@@ -28,12 +28,16 @@ class TrailersReceived:
     headers: RawHeaders
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DataReceived:
-    """Body bytes. ``credit``: the flow-control bytes they cost (padding included)."""
+    """Body bytes, as one or more chunks in order.
+
+    ``credit``: the flow-control bytes they cost, padding included. Not frozen: consecutive frames of a stream are
+    gathered into one event.
+    """
 
     stream_id: int
-    data: bytes | memoryview
+    chunks: list[bytes | memoryview]
     credit: int
 
 

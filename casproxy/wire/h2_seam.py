@@ -22,6 +22,7 @@ import struct
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, Event
 from hyperframe.frame import Frame, GoAwayFrame
 
@@ -64,6 +65,10 @@ class H2(H2Connection):
         if stream is not None and stream.closed:
             del self.streams[stream_id]
             self._closed_streams[stream_id] = stream.closed_by
+
+    def terminate(self, code: ErrorCodes) -> None:
+        """Queue GOAWAY and close h2's state machine, as h2 itself does on a connection error."""
+        self._terminate_connection(code)
 
     def queue(self, frame: Frame) -> None:
         """Queue a frame that h2 need not know of (GOAWAY)."""

@@ -21,6 +21,7 @@ from casproxy.wire.events import Event, RawHeaders
 from casproxy.wire.flow import Budget, ConnectionWindow, StreamWindow
 from casproxy.wire.framing import Buffer
 from casproxy.wire.h2_seam import H2
+from casproxy.wire.inbound import FrameReader, Received
 
 DEFAULT_WINDOW = 65_535
 """The connection window before any WINDOW_UPDATE (RFC 9113, 6.9.2)."""
@@ -35,7 +36,9 @@ class WireSettings:
     connection_window: int = 16 * 1024 * 1024
     max_concurrent_streams: int = 1000
     max_header_list: int = 32 * 1024
-    max_frame: int = 16 * 1024
+    max_header_block: int = 32 * 1024
+    max_continuations: int = 8
+    max_frame: int = 1024 * 1024
 
 
 class Protocol:
@@ -45,6 +48,12 @@ class Protocol:
         self._settings = settings
         self._budget = budget
         self._h2 = H2(client_side=client_side)
+        self._reader = FrameReader(
+            self._h2,
+            max_block=settings.max_header_block,
+            max_continuations=settings.max_continuations,
+            on_frame=lambda kind, flags, length: None,
+        )
         self._client_side = client_side
         self._windows: dict[int, StreamWindow] = {}
         self._connection_window = ConnectionWindow(settings.connection_window, budget)
@@ -74,25 +83,24 @@ class Protocol:
     def receive(self, data: bytes) -> list[Event]:
         """What ``data`` means. Raises ``ConnectionBroken``, with a GOAWAY queued; only ``take_output`` is left then."""
         try:
-            raw = self._h2.receive_data(data)
+            raw = self._reader.feed(data)
         except ProtocolError as error:
             raise ConnectionBroken(int(error.error_code), str(error)) from error
         out: list[Event] = []
         for event in raw:
-            self._translate(event, out)
+            if type(event) is events.DataReceived:
+                self._on_data(event, out)
+            elif type(event) is events.StreamEnded:
+                out.append(event)
+            else:
+                self._translate(event, out)
         self._credit_connection()
         return out
 
-    def _translate(self, event: h2.events.Event, out: list[Event]) -> None:
+    def _translate(self, event: Received, out: list[Event]) -> None:
         match event:
             case h2.events.DataReceived(stream_id=stream_id, data=data, flow_controlled_length=credit):
-                self._connection_window.received(credit)
-                window = self._windows.get(stream_id)
-                if window is None:
-                    self._connection_window.released(credit)
-                    return
-                window.received(credit)
-                out.append(events.DataReceived(stream_id, data, credit))
+                self._on_data(events.DataReceived(stream_id, [data], credit), out)
             case h2.events.RequestReceived() | h2.events.ResponseReceived():
                 self._on_headers(event, out)
             case h2.events.TrailersReceived(stream_id=stream_id, headers=headers):
@@ -111,6 +119,15 @@ class Protocol:
                 out.append(events.GoAwayReceived(last or 0, int(code or 0), text or b""))
             case _:
                 pass  # PING and SETTINGS are answered by h2; PRIORITY and unknown frames mean nothing here
+
+    def _on_data(self, event: events.DataReceived, out: list[Event]) -> None:
+        self._connection_window.received(event.credit)
+        window = self._windows.get(event.stream_id)
+        if window is None:  # nobody will read it
+            self._connection_window.released(event.credit)
+        else:
+            window.received(event.credit)
+            out.append(event)
 
     def _on_headers(self, event: h2.events.RequestReceived | h2.events.ResponseReceived, out: list[Event]) -> None:
         stream_id = event.stream_id
