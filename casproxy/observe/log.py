@@ -13,12 +13,10 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import Processor
-
-LogFormat = Literal["auto", "json", "console"]
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _SECRET_KEYS = re.compile(
@@ -29,10 +27,11 @@ _QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s'\"?#]*|/[\w:./%-]*)\?[^\s'\"]+
 _CHATTY = ("httpx", "httpcore", "hpack", "h2", "botocore", "boto3", "urllib3", "hypercorn.error", "google")
 
 
-def configure(level: str = "info", log_format: LogFormat = "auto", stream: TextIO | None = None) -> None:
+def configure(level: str = "info", log_format: str = "auto", stream: TextIO | None = None) -> None:
     """Send every log line of this process to ``stream`` (standard error) from ``level`` up.
 
-    ``auto`` means coloured text on a terminal and JSON elsewhere. May be called again; the last call wins.
+    ``level``: debug, info, warning or error. ``log_format``: json, console (text), or auto: coloured text on a terminal
+    and JSON elsewhere. May be called again; the last call wins.
     """
     out = stream if stream is not None else sys.stderr
     threshold = _LEVELS[level.lower()]
@@ -53,7 +52,7 @@ def configure(level: str = "info", log_format: LogFormat = "auto", stream: TextI
     _route_standard_library(out, threshold, shared, renderers)
 
 
-def _renderers(log_format: LogFormat, out: TextIO) -> list[Processor]:
+def _renderers(log_format: str, out: TextIO) -> list[Processor]:
     terminal = out.isatty()
     if log_format == "json" or (log_format == "auto" and not terminal):
         return [structlog.processors.JSONRenderer(sort_keys=False, ensure_ascii=False)]

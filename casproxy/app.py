@@ -1,0 +1,258 @@
+"""COMPOSITION ROOT: the only module that knows every room. Builds everything, owns the nurseries, start-up and drain.
+
+::
+
+    start-up                                        drain (SIGTERM, SIGINT)
+    1  ports bound (nobody is answered yet)         1  not ready any more: /statusz?readiness=1 says 503
+    2  keys read, secret source checked             2  gRPC: stops accepting, GOAWAY, calls in flight go on
+    3  secret cache: a nursery of its own           3  server.drain_grace is over: the rest ends with UNAVAILABLE
+    4  storage, services, interceptors              4  HTTP and metrics stop (they told the truth until here)
+    5  HTTP and metrics answer                      5  the secret cache's nursery ends
+    6  gRPC accepts; ready                          6  ports closed, the process exits 0
+
+A second signal cancels everything at once. What goes wrong before 6 is a ``ConfigError`` or ``OSError`` that ends the
+process with one line; it never starts half. Refuses to know command lines and files of configuration.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from casproxy import __version__
+from casproxy.auth.claims import Claims
+from casproxy.auth.interceptor import auth_interceptor
+from casproxy.auth.keys import StaticKeys, read_key_file
+from casproxy.auth.verifier import Verifier, VerifierSettings
+from casproxy.config import Config
+from casproxy.config.memory import memory_budget
+from casproxy.config.model import Auth, TlsConfig
+from casproxy.errors import ConfigError
+from casproxy.listen import address_of, open_port
+from casproxy.observe.calls import Caller, attached, observe_calls
+from casproxy.observe.metrics import Metrics
+from casproxy.pipeline.api import Limits
+from casproxy.rpc.api import Method, ServerCall
+from casproxy.rpc.server import Server, ServerSettings
+from casproxy.secrets.cache import open_cache
+from casproxy.secrets.resolve import cache_settings, open_source
+from casproxy.services import registry
+from casproxy.services.errors import error_interceptor
+from casproxy.storage.api import BackendResolver
+from casproxy.storage.stack import open_stack
+from casproxy.web.asgi import Page, pages
+from casproxy.web.exposition import metrics_pages
+from casproxy.web.server import serve_http
+from casproxy.web.status import status_pages
+from casproxy.wire.protocol import WireSettings
+
+log = structlog.get_logger("casproxy.app")
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The listening sockets of one server. Whoever serves from one closes it."""
+
+    grpc: socket.socket
+    http: socket.socket
+    metrics: socket.socket
+
+    def addresses(self) -> dict[str, str]:
+        """Where each of them is reached, by name."""
+        return {"grpc": address_of(self.grpc), "http": address_of(self.http), "metrics": address_of(self.metrics)}
+
+
+@contextmanager
+def open_ports(config: Config) -> Iterator[Ports]:
+    """Bind the three ports of ``server``; ``ConfigError`` when one cannot be had. Closes what is left at the end."""
+    server = config.server
+    with ExitStack() as opened:
+
+        def bind(setting: str, addr: str, network: str) -> socket.socket:
+            return opened.enter_context(open_port(addr, setting=f"server.{setting}.addr", network=network))
+
+        yield Ports(
+            grpc=bind("grpc", server.grpc.addr, server.grpc.network),
+            http=bind("http", server.http.addr, server.http.network),
+            metrics=bind("http_metrics", server.http_metrics.addr, server.http_metrics.network),
+        )
+
+
+async def run(config: Config, ports: Ports, *, when_ready: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; returns when nothing is left. Main thread only.
+
+    ``when_ready`` runs once calls are accepted, and is cancelled by a drain. Errors: ``ConfigError``, ``OSError`` at
+    start-up, and whatever ``when_ready`` raises; they may come in an ``ExceptionGroup``.
+    """
+    app = App(config)
+    preparing = trio.CancelScope()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as watching:
+            watching.start_soon(_obey, signals, app, preparing, watching.cancel_scope)
+            async with trio.open_nursery() as serving:
+                await serving.start(app.serve, ports)
+                if when_ready is not None:
+                    with preparing:
+                        await when_ready()
+            watching.cancel_scope.cancel()
+
+
+async def _obey(
+    signals: AsyncIterator[int], app: App, preparing: trio.CancelScope, everything: trio.CancelScope
+) -> None:
+    """The first signal drains, the second ends everything at once."""
+    async for number in signals:
+        name = signal.Signals(number).name
+        if app.draining:
+            log.warning("second signal: ending at once", signal=name)
+            everything.cancel()
+        else:
+            log.info("draining", signal=name, grace_seconds=app.config.server.drain_grace)
+            app.drain()
+            preparing.cancel()
+
+
+class App:
+    """One server, from configuration to the end of its drain. Serves once."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._drain = trio.Event()
+        self._started = False
+
+    @property
+    def draining(self) -> bool:
+        """True from the first call of ``drain`` on."""
+        return self._drain.is_set()
+
+    def drain(self) -> None:
+        """Begin the drain drawn above; ``serve`` returns at its end. Idempotent."""
+        self._drain.set()
+
+    def not_ready(self) -> str:
+        """Why this process should get no traffic; empty when it should."""
+        if self.draining:
+            return "draining"
+        return "" if self._started else "starting"
+
+    async def serve(self, ports: Ports, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Start up, serve, drain. Started when calls are accepted. Cancelled: everything ends at once."""
+        config, addresses = self.config, ports.addresses()
+        tls = _tls_context(config.server.grpc.tls_config)
+        verifier = _verifier(config.auth)
+        source = open_source(config.credentials_service)
+        await source.check()
+        async with (
+            open_cache(source, cache_settings(config.credentials_service)) as secrets,
+            open_stack(fs_root=config.storage.fs.root, read_secret=secrets.read) as stack,
+            trio.open_nursery() as http,
+        ):
+            methods = registry.methods(self._dependencies(stack))
+            metrics = Metrics(method.info for method in methods)
+            stop_http = trio.Event()
+            await http.start(serve_http, pages(self._status_pages(stack)), ports.http, stop_http)
+            await http.start(serve_http, pages(metrics_pages(metrics)), ports.metrics, stop_http)
+            async with trio.open_nursery() as grpc:
+                server = self._server(methods, metrics, verifier)
+                await grpc.start(server.serve, [_listener(ports.grpc, tls)])
+                self._started = True
+                log.info("serving", version=__version__, **addresses)
+                task_status.started()
+                await self._drain.wait()
+                server.start_draining()
+            stop_http.set()
+        log.info("drained")
+
+    def _dependencies(self, backends: BackendResolver) -> registry.Dependencies:
+        transfer = self.config.transfer
+        return registry.Dependencies(
+            backends=backends,
+            limits=Limits(
+                piece_size=transfer.piece_size, idle_timeout=transfer.idle_timeout, min_rate=float(transfer.min_rate)
+            ),
+            version=__version__,
+            chart_version=_chart_version(),
+            ready=lambda: not self.not_ready(),
+            verify_resume=transfer.verify_resume,
+        )
+
+    def _status_pages(self, backends: BackendResolver) -> Mapping[str, Page]:
+        return status_pages(
+            version=__version__,
+            chart_version=_chart_version(),
+            backends=backends.backend_types(),
+            not_ready=self.not_ready,
+        )
+
+    def _server(self, methods: Sequence[Method], metrics: Metrics, verifier: Verifier) -> Server:
+        server, limits = self.config.server, self.config.server.grpc.limits
+        return Server(
+            methods,
+            interceptors=[
+                observe_calls(metrics, _who_calls),
+                error_interceptor(),
+                auth_interceptor(verifier, registry.ROLES, registry.PUBLIC_SERVICES),
+            ],
+            settings=ServerSettings(
+                drain_grace=server.drain_grace,
+                unary_timeout=server.grpc.timeout or math.inf,
+                max_message_size=limits.max_message_size,
+                memory_budget=memory_budget(server.memory_budget),
+                wire=WireSettings(
+                    max_concurrent_streams=limits.max_concurrent_streams, max_header_list=limits.max_header_list_size
+                ),
+            ),
+        )
+
+
+def _who_calls(call: ServerCall) -> Caller | None:
+    claims = attached(call, Claims)
+    return None if claims is None else Caller(claims.org_id, claims.role.value, claims.backend)
+
+
+def _verifier(auth: Auth) -> Verifier:
+    if auth.public_key_path is None:
+        raise ConfigError("auth.public_key_path is not set; name the PEM file of the key that verifies tokens")
+    keys = StaticKeys(read_key_file(auth.public_key_path))
+    return Verifier(keys, VerifierSettings(require_exp=auth.require_exp, issuer=auth.issuer))
+
+
+def _tls_context(tls: TlsConfig | None) -> ssl.SSLContext | None:
+    """TLS 1.2 or newer, HTTP/2 only (RFC 9113, 9.2); None for cleartext."""
+    if tls is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    try:
+        context.load_cert_chain(tls.certificate, tls.private_key)
+    except ssl.SSLError as error:
+        raise ConfigError(
+            f"server.grpc.tls_config: {tls.certificate} and {tls.private_key} are not a PEM certificate and its key "
+            f"({error.reason}); check that they belong together"
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"server.grpc.tls_config: cannot read {tls.certificate} or {tls.private_key} ({error.strerror}); "
+            "check the paths and their permissions"
+        ) from error
+    return context
+
+
+def _listener(port: socket.socket, tls: ssl.SSLContext | None) -> trio.abc.Listener[trio.abc.Stream]:
+    plain = trio.SocketListener(trio.socket.from_stdlib_socket(port))
+    return plain if tls is None else trio.SSLListener(plain, tls)
+
+
+def _chart_version() -> str:
+    """The Helm chart's version, which the chart puts into the environment."""
+    return os.environ.get("CHART_VERSION", "")
