@@ -1,0 +1,1 @@
+"""Tests of ``casproxy.services`` and of ``casproxy.gob``."""
