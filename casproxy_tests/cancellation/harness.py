@@ -32,7 +32,7 @@ class Run(Generic[T]):
 
     at: int | None
     cancelled: bool
-    """True: the cancel ended it, ``value`` is None. False: it finished all the same (a shield, or a cancel at the end)."""
+    """True: the cancel ended it, ``value`` is None. False: it finished all the same (a shield; a cancel at the end)."""
     value: T | None
 
 

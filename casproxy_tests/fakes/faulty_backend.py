@@ -87,7 +87,7 @@ class FaultyBackend:
         await self.inner.check_writable()
 
     async def meet(self, operation: Operation, bytes_after: int = 0, *, late: bool = False) -> None:
-        """Count the call and let the faults that are due happen. ``bytes_after``: of the transfer, this call included."""
+        """Count the call and let the faults that are due happen. ``bytes_after``: of the transfer, with this call."""
         if not late:
             self.calls[operation] += 1
         for fault in self.faults:

@@ -19,7 +19,7 @@ from casproxy.errors import BackendRefused
 STAGING: Final = ".staging"
 """The directory below the root that no tenant may name."""
 
-_MAX_PATH_BYTES: Final = 1024
+_MAX_PATH_CHARACTERS: Final = 1024
 _MAX_NAME_BYTES: Final = 255
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -28,12 +28,12 @@ def parse_path(text: str) -> tuple[str, ...]:
     """The directory names of a secret's ``Path`` below the root; ``.`` is the root. Raises ``BackendRefused``."""
     names = PurePosixPath(text).parts
     try:
-        lengths = [len(os.fsencode(name)) for name in names]
+        longest = max((len(os.fsencode(name)) for name in names), default=0)
     except UnicodeEncodeError as error:
         raise BackendRefused("the secret's Path is not valid Unicode") from error
     if not text or text.startswith("/") or ".." in names or "\0" in text:
         raise BackendRefused("the secret's Path must be relative and without ..")
-    if sum(lengths) > _MAX_PATH_BYTES or max(lengths, default=0) > _MAX_NAME_BYTES:
+    if len(text) > _MAX_PATH_CHARACTERS or longest > _MAX_NAME_BYTES:
         raise BackendRefused("the secret's Path is too long")
     if names and names[0].casefold() == STAGING:
         raise BackendRefused(f"the secret's Path may not begin with {STAGING}")

@@ -1,0 +1,1 @@
+"""Tests of the FS backend beyond the contract that all stores share."""
