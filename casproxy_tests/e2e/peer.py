@@ -53,13 +53,13 @@ class Peer:
         )
         return int(answer.committed_size)
 
-    def read(self, name: str, token: str | None = None, **fields: int) -> bytes:
+    def read(self, name: str, token: str | None = None, read_offset: int = 0, read_limit: int = 0) -> bytes:
         call = self.channel.unary_stream(
             "/google.bytestream.ByteStream/Read",
             request_serializer=bytestream_pb2.ReadRequest.SerializeToString,
             response_deserializer=bytestream_pb2.ReadResponse.FromString,
         )
-        request = bytestream_pb2.ReadRequest(resource_name=name, **fields)
+        request = bytestream_pb2.ReadRequest(resource_name=name, read_offset=read_offset, read_limit=read_limit)
         metadata = _bearer(self.downloader if token is None else token)
         return b"".join(answer.data for answer in call(request, metadata=metadata, timeout=TIMEOUT_SECONDS))
 
@@ -85,4 +85,5 @@ def connected(facts: dict[str, str]) -> Iterator[Peer]:
     """A peer of the server that ``dev.json`` tells of."""
     options = [("grpc.max_receive_message_length", 4 * 1024 * 1024), ("grpc.enable_http_proxy", 0)]
     with grpc.insecure_channel(facts["grpc"], options) as channel:
+        grpc.channel_ready_future(channel).result(TIMEOUT_SECONDS)
         yield Peer(channel, facts["uploader_token"], facts["downloader_token"])

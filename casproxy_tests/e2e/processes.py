@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 PROGRAM = [sys.executable, "-m", "casproxy.cli.main"]
 FREE_PORTS = ["--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"]
 SLOWEST_SECONDS = 110
+_STAGING_LOCK = re.compile(r"\.staging/[^/]+/lock$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,8 @@ def tree(root: Path) -> dict[str, str]:
 
 
 def files(root: Path) -> dict[str, str]:
-    """Like ``tree`` without directories: an empty directory holds nothing of an artifact."""
-    return {path: content for path, content in tree(root).items() if content != "dir"}
+    """Like ``tree`` for what is left when processes come and go: no directories, not the lock a live process holds."""
+    return {path: content for path, content in tree(root).items() if content != "dir" and not _STAGING_LOCK.match(path)}
 
 
 def reset_peak_rss(pid: int) -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from casproxy.digest import Digest
 from casproxy_tests.e2e.peer import CHUNK, chunked, connected, gob_name, write_requests
-from casproxy_tests.e2e.processes import SLOWEST_SECONDS, casproxy, error_line, files, running_dev, tree
+from casproxy_tests.e2e.processes import SLOWEST_SECONDS, casproxy, error_line, files, running_dev
 from casproxy_tests.real import missing, require_root
 
 CONTENT = bytes(range(256)) * (64 * CHUNK // 256)
@@ -61,14 +61,14 @@ with peer.connected(json.load(open(sys.argv[1]))) as connection:
 
 def test_the_client_is_killed_at_half_of_an_upload(tmp_path: Path) -> None:
     with running_dev(tmp_path) as dev:
-        before = tree(dev.store)
+        before = files(dev.store)
         command = [sys.executable, "-c", STALLING_CLIENT, str(tmp_path / ".casproxy/dev.json")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
             assert client.stdout is not None
             assert client.stdout.readline() == "half\n"
             client.kill()
         assert dev.stop() == 0  # the drain waits for the clean-up
-        assert tree(dev.store) == before
+        assert files(dev.store) == before
         [line] = [line for line in dev.log() if line.get("method") == "google.bytestream.ByteStream/Write"]
         assert line["code"] == "CANCELLED"
         assert line["digest"] == str(DIGEST)

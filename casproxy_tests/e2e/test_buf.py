@@ -39,4 +39,4 @@ def test_infoz(dev: Dev) -> None:
 def test_describe(dev: Dev) -> None:
     digest = Digest.of(HELLO)
     answer = buf_curl(dev, "cas.v1.ResourceService/Describe", {"digest": str(digest)}, dev.facts["downloader_token"])
-    assert answer == {"result": {"fileName": "hello.txt", "digest": str(digest), "size": str(len(HELLO))}}
+    assert answer == {"result": {"fileName": "hello.txt", "digest": digest.hex, "size": str(len(HELLO))}}

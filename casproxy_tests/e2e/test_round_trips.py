@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -22,10 +20,15 @@ GROWTH_LIMIT = 32 * MIB
 NAMES = ["plain.txt", "señal-日本語-🚀.tar.gz", 'a "b";c.bin']
 
 
-def pseudo_random(size: int, seed: int) -> Iterator[bytes]:
-    generator = random.Random(seed)
-    for _ in range(size // MIB):
-        yield generator.randbytes(MIB)
+def incompressible(size: int) -> bytes:
+    """The same bytes for the same size, without a pattern."""
+    return hashlib.shake_128(b"%d" % size).digest(size)
+
+
+def write_big(path: Path) -> None:
+    with path.open("wb") as file:
+        for index in range(BIG // MIB):
+            file.write(incompressible(MIB - 1) + b"%c" % (index % 256))
 
 
 def sha256_of(path: Path) -> str:
@@ -54,7 +57,7 @@ def test_the_command_line_brings_back_what_it_took(dev: Dev, tmp_path: Path, nam
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 17])
 def test_grpcio_with_gob_names_brings_back_what_it_took(peer: Peer, name: str, size: int) -> None:
-    content = random.Random(size).randbytes(size)
+    content = incompressible(size)
     digest = Digest.of(content)
     resource = gob_name(digest, name)
     assert peer.write(write_requests(resource, chunked(content))) == size
@@ -76,9 +79,7 @@ def test_every_form_of_name_reads_the_same_artifact(peer: Peer) -> None:
 
 def test_a_big_artifact_moves_through_little_memory(dev: Dev, tmp_path: Path) -> None:
     path = tmp_path / "big.bin"
-    with path.open("wb") as file:
-        for piece in pseudo_random(BIG, seed=1):
-            file.write(piece)
+    write_big(path)
     before = reset_peak_rss(dev.process.pid)
     up = casproxy(dev.directory, "upload", str(path))
     assert up.returncode == 0, up.stderr
