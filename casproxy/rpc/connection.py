@@ -114,14 +114,14 @@ class Connection:
     async def _read(self, owner: ConnectionOwner) -> None:
         while data := await self.transport.receive():
             try:
-                received = self.protocol.receive(data)
+                received = self.protocol.receive(data, trio.current_time())
             except ConnectionBroken as error:
                 log.info("connection of %s ended: %s", self.transport.peer, error)
                 break
             for event in received:
                 self._dispatch(event, owner)
             self.wake_writer()
-            while self.protocol.output_size > OUTPUT_LIMIT:
+            while self.protocol.congested or self.protocol.output_size > OUTPUT_LIMIT:
                 await self.output_drained.park()
         self.close_soon()
 
@@ -173,4 +173,5 @@ class Connection:
                     await self.transport.send(buffers)
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 return
+            self.protocol.written()
             self.output_drained.unpark_all()

@@ -20,11 +20,12 @@ class WireError(Exception):
 
 
 class ConnectionBroken(WireError):
-    """A connection error. ``code`` is the HTTP/2 error code of the queued GOAWAY."""
+    """A connection error. ``code``: the HTTP/2 error code of the GOAWAY; ``limit``: the abuse limit passed, if any."""
 
-    def __init__(self, code: int, text: str) -> None:
+    def __init__(self, code: int, text: str, *, limit: str = "") -> None:
         super().__init__(text)
         self.code = code
+        self.limit = limit
 
 
 class MalformedHeaders(WireError):

@@ -4,129 +4,168 @@ A byte of a DATA frame costs credit twice, on its stream and on its connection (
 
     received ──▶ held ──▶ handed on
                   │           └─ stream credit goes back, in steps of a quarter window
-                  └─ connection credit goes back at once while this connection holds less than its share of
-                     the process's budget, else when the byte is handed on or discarded; exactly once
+                  └─ connection credit goes back as soon as the budget has room, at the latest here
 
-A stream that nobody reads therefore keeps its bytes and its credit to itself, and its neighbours keep theirs.
-Windows start small and double each time a whole window was handed on, up to a cap, while the budget has room.
+So a stream that nobody reads keeps its bytes and its credit to itself, and its neighbours on the connection go on.
+
+Windows start small and double each time a whole window was used, while the budget has room; when it is tight, stream
+windows shrink back. The budget bounds what peers CAN make this process hold, not only what it holds now::
+
+    exposure of a connection = held + min(its credit, the credit of all its streams), less a floor of 64 KiB
+    sum of all exposures    <= budget
+
+An idle connection exposes nothing, however large its window has grown; opening a stream on it may be refused.
 """
 
 from __future__ import annotations
 
-CONNECTION_FLOOR = 64 * 1024
-"""Bytes each connection may hold whatever the budget says, so that every connection makes progress."""
+FLOOR = 65_535
+"""Bytes each connection may hold whatever the budget says, so that all make progress: HTTP/2's initial window."""
+LEAST_UPDATE = 16 * 1024
+"""Smaller updates of a connection's window wait for more: they would make the peer send crumbs."""
 
 
 class Budget:
-    """Payload bytes held by the whole process. ``total`` and ``held`` in bytes."""
+    """Payload bytes this process can be made to hold by all its peers, floors apart. Both in bytes."""
 
-    __slots__ = ("held", "total")
+    __slots__ = ("exposed", "total")
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.held = 0
+        self.exposed = 0
+
+    @property
+    def free(self) -> int:
+        """What may still be promised."""
+        return max(0, self.total - self.exposed)
 
     @property
     def tight(self) -> bool:
-        """Half of it is held: windows stop growing and connections fall back to their floor."""
-        return self.held * 2 >= self.total
-
-    @property
-    def exhausted(self) -> bool:
-        """All of it is held: new streams are refused."""
-        return self.held >= self.total
-
-    def share(self) -> int:
-        """Bytes one connection may hold and still get its credit back on receipt."""
-        return CONNECTION_FLOOR if self.tight else max(CONNECTION_FLOOR, self.total // 4)
+        """Less than a quarter is free: windows shrink back."""
+        return self.free * 4 < self.total
 
 
-class StreamWindow:
-    """The receive window of one stream. All sizes in bytes."""
+class _StreamWindow:
+    """One stream's credit. ``available``: what the peer may send; ``pending``: taken, and not yet given back."""
 
-    __slots__ = ("_largest", "_turnover", "available", "held", "pending", "target")
+    __slots__ = ("available", "held", "pending", "target", "turnover")
 
-    def __init__(self, initial: int, largest: int) -> None:
-        self.target = initial
-        self.available = initial
-        self.held = 0
-        self.pending = 0
+    def __init__(self, initial: int) -> None:
+        self.target = self.available = initial
+        self.held = self.pending = self.turnover = 0
+
+
+class ReceiveCredit:
+    """The credit of one connection and its streams. All sizes in bytes."""
+
+    def __init__(self, budget: Budget, *, initial: int, largest: int, largest_connection: int) -> None:
+        self._budget = budget
+        self._initial = initial
         self._largest = largest
+        self._largest_connection = largest_connection
+        self._streams: dict[int, _StreamWindow] = {}
+        self._streams_available = 0
+        self._exposure = 0
         self._turnover = 0
+        self.target = FLOOR
+        self.available = FLOOR
+        self.held = 0
 
-    def received(self, size: int) -> None:
-        """The peer spent ``size`` bytes of credit."""
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def __contains__(self, stream_id: int) -> bool:
+        return stream_id in self._streams
+
+    def open_stream(self, stream_id: int) -> bool:
+        """Make room for a stream with the initial window; False when the budget has none."""
+        exposure = self._exposed(self._streams_available + self._initial)
+        if exposure > self._exposure and exposure - self._exposure > self._budget.free:
+            return False
+        self._streams[stream_id] = _StreamWindow(self._initial)
+        self._streams_available += self._initial
+        self._settle()
+        return True
+
+    def close_stream(self, stream_id: int) -> bool:
+        """Nobody will read it any more: what it held is released. False when it was not open."""
+        window = self._streams.pop(stream_id, None)
+        if window is None:
+            return False
+        self.held -= window.held
+        self._streams_available -= window.available
+        self._settle()
+        return True
+
+    def received(self, stream_id: int, size: int) -> bool:
+        """The peer spent ``size``. False for a stream that is not open: the bytes are to be dropped."""
         self.available -= size
-        self.held += size
-
-    def hand_on(self, size: int, *, may_grow: bool) -> int:
-        """``size`` held bytes were taken. Returns the credit to send to the peer now, often 0."""
-        self.held -= size
-        self.pending += size
         self._turnover += size
         if self._turnover >= self.target:
             self._turnover = 0
-            if may_grow and self.target < self._largest:
-                growth = min(self.target, self._largest - self.target)
-                self.target += growth
-                self.pending += growth
-        if self.pending * 4 < self.target and self.available > 0:
+            self.target = min(self.target * 2, self._largest_connection)
+        window = self._streams.get(stream_id)
+        if window is not None:
+            window.available -= size
+            window.held += size
+            self._streams_available -= size
+            self.held += size
+        self._settle()
+        return window is not None
+
+    def hand_on(self, stream_id: int, size: int) -> int:
+        """``size`` held bytes were taken. Returns the stream credit to send to the peer now, often 0."""
+        window = self._streams.get(stream_id)
+        if window is None:
             return 0
-        credit, self.pending = self.pending, 0
-        self.available += credit
-        return credit
-
-    @property
-    def starved(self) -> bool:
-        """The peer can send nothing until something is handed on."""
-        return self.available <= 0
-
-
-class ConnectionWindow:
-    """The receive window of one connection, a share of the budget. All sizes in bytes."""
-
-    __slots__ = ("_budget", "available", "held", "owed", "pending", "target")
-
-    def __init__(self, target: int, budget: Budget) -> None:
-        self._budget = budget
-        self.target = target
-        self.available = target
-        self.held = 0
-        self.owed = 0
-        self.pending = 0
-
-    def received(self, size: int) -> None:
-        """The peer spent ``size``: credit goes back now if this connection is within its share."""
-        self.available -= size
-        self.held += size
-        self._budget.held += size
-        if self.held <= self._budget.share():
-            self.pending += size
-        else:
-            self.owed += size
-
-    def released(self, size: int) -> None:
-        """``size`` bytes are no longer held: handed on, or discarded unread."""
+        window.held -= size
         self.held -= size
-        self._budget.held -= size
-        repaid = min(size, self.owed)
-        self.owed -= repaid
-        self.pending += repaid
-
-    def take_credit(self) -> int:
-        """The credit to send to the peer now, often 0 so that small updates do not flood the wire."""
-        if self.pending * 4 < self.target and self.available * 2 > self.target:
-            return 0
-        credit, self.pending = self.pending, 0
-        self.available += credit
+        window.pending += size
+        window.turnover += size
+        self._resize(window)
+        credit = 0
+        if window.pending * 4 >= window.target or window.available <= 0:
+            credit, window.pending = window.pending, 0
+            window.available += credit
+            self._streams_available += credit
+        self._settle()
         return credit
+
+    def _resize(self, window: _StreamWindow) -> None:
+        if self._budget.tight:
+            excess = min(window.pending, max(0, window.target - self._initial))
+            window.target -= excess
+            window.pending -= excess
+        elif window.turnover >= window.target:
+            window.turnover = 0
+            growth = min(window.target, self._largest - window.target, self._budget.free // 2)
+            window.target += growth
+            window.pending += growth
+
+    def connection_credit(self) -> int:
+        """The connection credit to send to the peer now, often 0."""
+        room = max(self._budget.free // 2, FLOOR - self.held - self.available)
+        due = min(self.target - self.available, room)
+        if due < min(self.target // 4, LEAST_UPDATE) or (due * 4 < self.target and self.available * 2 > self.target):
+            return 0
+        self.available += due
+        self._settle()
+        return due
+
+    def starved(self, stream_id: int) -> bool:
+        """The peer can send nothing on this stream until something is handed on."""
+        window = self._streams.get(stream_id)
+        return window is not None and (window.available <= 0 or self.available <= 0)
 
     def close(self) -> None:
-        """The connection is gone: what it held no longer counts."""
-        self._budget.held -= self.held
-        self.held = 0
+        """The connection is gone and exposes nothing."""
+        self._budget.exposed -= self._exposure
+        self._exposure = 0
 
-    @property
-    def starved(self) -> bool:
-        """The peer can send nothing on any stream until something is handed on."""
-        return self.available <= 0
+    def _exposed(self, streams_available: int) -> int:
+        return max(0, self.held + min(self.available, streams_available) - FLOOR)
+
+    def _settle(self) -> None:
+        exposure = self._exposed(self._streams_available)
+        self._budget.exposed += exposure - self._exposure
+        self._exposure = exposure

@@ -1,5 +1,7 @@
 """Owns one HTTP/2 connection, sans-io: bytes in, events out; intents in, bytes out. Refuses to know clocks and tasks.
 
+The time it needs (for rates) is passed in.
+
 Both ends use it. The shell feeds ``receive``, dispatches the events, calls the intents below, and writes what
 ``take_output`` returns; nothing here waits. Receive credit is accounted by ``wire.flow``.
 """
@@ -7,7 +9,7 @@ Both ends use it. The shell feeds ``receive``, dispatches the events, calls the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import h2.events
 from h2.errors import ErrorCodes
@@ -18,13 +20,11 @@ from hyperframe.frame import GoAwayFrame
 from casproxy.wire import events
 from casproxy.wire.errors import ConnectionBroken
 from casproxy.wire.events import Event, RawHeaders
-from casproxy.wire.flow import Budget, ConnectionWindow, StreamWindow
+from casproxy.wire.flow import Budget, ReceiveCredit
 from casproxy.wire.framing import Buffer
+from casproxy.wire.guard import AbuseLimits, Guard, TooMuch
 from casproxy.wire.h2_seam import H2
 from casproxy.wire.inbound import FrameReader, Received
-
-DEFAULT_WINDOW = 65_535
-"""The connection window before any WINDOW_UPDATE (RFC 9113, 6.9.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class WireSettings:
     max_header_block: int = 32 * 1024
     max_continuations: int = 8
     max_frame: int = 1024 * 1024
+    abuse: AbuseLimits = field(default_factory=AbuseLimits)
 
 
 class Protocol:
@@ -46,17 +47,22 @@ class Protocol:
 
     def __init__(self, *, client_side: bool, settings: WireSettings, budget: Budget) -> None:
         self._settings = settings
-        self._budget = budget
         self._h2 = H2(client_side=client_side)
         self._reader = FrameReader(
             self._h2,
             max_block=settings.max_header_block,
             max_continuations=settings.max_continuations,
-            on_frame=lambda kind, flags, length: None,
+            on_frame=self._on_frame,
         )
         self._client_side = client_side
-        self._windows: dict[int, StreamWindow] = {}
-        self._connection_window = ConnectionWindow(settings.connection_window, budget)
+        self._guard = Guard(settings.abuse)
+        self._now = 0.0
+        self._credit = ReceiveCredit(
+            budget,
+            initial=settings.initial_window,
+            largest=settings.largest_window,
+            largest_connection=settings.connection_window,
+        )
         self._output: list[Buffer] = []
         self.output_size = 0
         self._greet()
@@ -76,26 +82,39 @@ class Protocol:
         # us from the first byte on. The peer cannot have sent DATA beyond the default before it sees the frame.
         h2._local_settings_acked()
         h2.initiate_connection()
-        h2.increment_flow_control_window(settings.connection_window - DEFAULT_WINDOW)
 
     # -- bytes in, events out ---------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> list[Event]:
-        """What ``data`` means. Raises ``ConnectionBroken``, with a GOAWAY queued; only ``take_output`` is left then."""
+    def receive(self, data: bytes, now: float) -> list[Event]:
+        """What ``data`` means; ``now`` in seconds on a clock that does not jump.
+
+        Raises ``ConnectionBroken``, with a GOAWAY queued; only ``take_output`` is left then.
+        """
+        self._now = now
+        out: list[Event] = []
         try:
-            raw = self._reader.feed(data)
+            for event in self._reader.feed(data):
+                if type(event) is events.DataReceived:
+                    self._on_data(event, out)
+                elif type(event) is events.StreamEnded:
+                    out.append(event)
+                else:
+                    self._translate(event, out)
         except ProtocolError as error:
             raise ConnectionBroken(int(error.error_code), str(error)) from error
-        out: list[Event] = []
-        for event in raw:
-            if type(event) is events.DataReceived:
-                self._on_data(event, out)
-            elif type(event) is events.StreamEnded:
-                out.append(event)
-            else:
-                self._translate(event, out)
+        except TooMuch as error:
+            self.go_away(self.last_peer_stream, ErrorCodes.ENHANCE_YOUR_CALM, error.text.encode())
+            raise ConnectionBroken(ErrorCodes.ENHANCE_YOUR_CALM, error.text, limit=error.limit) from error
         self._credit_connection()
         return out
+
+    def _on_frame(self, kind: int, flags: int, length: int) -> None:
+        self._guard.frame(kind, flags, length, self._now)
+
+    @property
+    def congested(self) -> bool:
+        """The peer makes us answer faster than it reads: stop receiving until ``written``."""
+        return self._guard.congested
 
     def _translate(self, event: Received, out: list[Event]) -> None:
         match event:
@@ -108,6 +127,8 @@ class Protocol:
             case h2.events.StreamEnded(stream_id=stream_id):
                 out.append(events.StreamEnded(stream_id))
             case h2.events.StreamReset(stream_id=stream_id, error_code=code, remote_reset=remote):
+                if not remote:  # made to reset it: as cheap for the peer as resetting it itself
+                    self._guard.reset(self._now)
                 out.append(events.StreamReset(stream_id, int(code), by_peer=remote))
             case h2.events.WindowUpdated(stream_id=stream_id):
                 out.append(events.CreditReceived(stream_id))
@@ -121,78 +142,70 @@ class Protocol:
                 pass  # PING and SETTINGS are answered by h2; PRIORITY and unknown frames mean nothing here
 
     def _on_data(self, event: events.DataReceived, out: list[Event]) -> None:
-        self._connection_window.received(event.credit)
-        window = self._windows.get(event.stream_id)
-        if window is None:  # nobody will read it
-            self._connection_window.released(event.credit)
-        else:
-            window.received(event.credit)
+        if self._credit.received(event.stream_id, event.credit):
             out.append(event)
 
     def _on_headers(self, event: h2.events.RequestReceived | h2.events.ResponseReceived, out: list[Event]) -> None:
         stream_id = event.stream_id
-        if not self._client_side:
-            if len(self._windows) >= self._settings.max_concurrent_streams or self._budget.exhausted:
-                self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
-                self._h2.forget_stream(stream_id)
-                return
-            self._open_window(stream_id)
+        if not self._client_side and (
+            len(self._credit) >= self._settings.max_concurrent_streams or not self._credit.open_stream(stream_id)
+        ):
+            self._guard.glitch(self._now)
+            self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+            self._h2.forget_stream(stream_id)
+            return
         # h2 sends StreamEnded as an event of its own behind this one
         out.append(events.HeadersReceived(stream_id, list(event.headers), ended=event.stream_ended is not None))
-
-    def _open_window(self, stream_id: int) -> None:
-        self._windows[stream_id] = StreamWindow(self._settings.initial_window, self._settings.largest_window)
 
     # -- credit -----------------------------------------------------------------------------------
 
     def hand_on(self, stream_id: int, size: int) -> None:
         """``size`` received bytes of this stream are no longer held by it."""
-        window = self._windows.get(stream_id)
-        if window is None or size == 0:
+        if not size:
             return
-        self._connection_window.released(size)
-        credit = window.hand_on(size, may_grow=not self._budget.tight)
+        credit = self._credit.hand_on(stream_id, size)
         if credit and self._may_receive(stream_id):
             self._h2.increment_flow_control_window(credit, stream_id)
         self._credit_connection()
 
     def starved(self, stream_id: int) -> bool:
         """The peer has no credit left to send one byte on this stream."""
-        window = self._windows.get(stream_id)
-        return window is not None and (window.starved or self._connection_window.starved)
+        return self._credit.starved(stream_id)
 
     def close_stream(self, stream_id: int) -> None:
         """Nobody will read this stream any more: credit its unread bytes and forget it. Idempotent."""
-        window = self._windows.pop(stream_id, None)
-        if window is None:
-            return
-        self._connection_window.released(window.held)
-        self._credit_connection()
-        self._h2.forget_stream(stream_id)
+        if self._credit.close_stream(stream_id):
+            self._credit_connection()
+            self._h2.forget_stream(stream_id)
 
     def _may_receive(self, stream_id: int) -> bool:
         stream = self._h2.streams.get(stream_id)
         return stream is not None and not stream.closed
 
     def _credit_connection(self) -> None:
-        credit = self._connection_window.take_credit()
+        credit = self._credit.connection_credit()
         if credit:
             self._h2.increment_flow_control_window(credit)
 
     # -- intents in -------------------------------------------------------------------------------
 
     def start_request(self, headers: RawHeaders) -> int:
-        """Open a stream (client); returns its id. Raises ``ConnectionBroken`` when the ids are used up."""
+        """Open a stream (client); returns its id.
+
+        Raises ``ConnectionBroken`` when the ids are used up or this process may hold no more bytes.
+        """
         try:
             stream_id = self._h2.get_next_available_stream_id()
         except ProtocolError as error:
             raise ConnectionBroken(0, "no stream ids left on this connection") from error
+        if not self._credit.open_stream(stream_id):
+            raise ConnectionBroken(0, "the memory budget of this client is used up")
         self._h2.send_headers(stream_id, headers)
-        self._open_window(stream_id)
         return stream_id
 
     def send_headers(self, stream_id: int, headers: RawHeaders, *, end: bool = False) -> None:
         """Queue headers or trailers on an open stream."""
+        self._guard.sent_content()
         self._h2.send_headers(stream_id, headers, end_stream=end)
 
     def end_stream(self, stream_id: int) -> None:
@@ -224,6 +237,7 @@ class Protocol:
     def send_data(self, stream_id: int, buffers: Sequence[Buffer], size: int) -> None:
         """Queue one DATA frame of ``size`` bytes, the buffers joined; they are not copied. ``size`` <= ``capacity``."""
         self._collect()
+        self._guard.sent_content()
         self._output.append(self._h2.data_header(stream_id, size))
         self._output += buffers
         self.output_size += size + 9
@@ -254,8 +268,13 @@ class Protocol:
         self._collect()
         output, self._output = self._output, []
         self.output_size = 0
+        self._guard.taken()
         return output
+
+    def written(self) -> None:
+        """What ``take_output`` returned last has reached the peer's side of the transport."""
+        self._guard.written()
 
     def close(self) -> None:
         """The connection is gone: return what it held to the budget."""
-        self._connection_window.close()
+        self._credit.close()

@@ -1,0 +1,134 @@
+"""Owns what one peer may make this process do for little of its own work. Refuses to know clocks: time is passed in.
+
+Each limit answers an attack seen in the field; all of them end the connection with GOAWAY(ENHANCE_YOUR_CALM), and each
+is counted under its name. What bounds bytes and frames before they are stored is ``wire.inbound``; what takes time
+(slow headers, idle connections) is the shell's.
+
+``resets``    streams opened and reset at once (CVE-2023-44487), also by making us reset them (CVE-2025-8671)
+``glitches``  frames that cost work and carry nothing: empty DATA, PRIORITY, unknown kinds, refused streams
+``replies``   PING and SETTINGS, each of which is owed an answer, sent faster than the answers are read
+``pings``     keepalive more often than agreed
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0x0, 0x1, 0x2, 0x3, 0x4
+PING, GO_AWAY, WINDOW_UPDATE, CONTINUATION = 0x6, 0x7, 0x8, 0x9
+ACK = 0x1
+END_STREAM = 0x1
+_KNOWN = frozenset((DATA, HEADERS, RST_STREAM, SETTINGS, PING, GO_AWAY, WINDOW_UPDATE, CONTINUATION))
+
+
+class TooMuch(Exception):
+    """A limit is passed. ``limit``: its name; ``text``: the debug text of the GOAWAY."""
+
+    def __init__(self, limit: str, text: str) -> None:
+        super().__init__(text)
+        self.limit = limit
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class AbuseLimits:
+    """Bursts are counts, rates are per second, intervals are seconds."""
+
+    reset_burst: int = 1000
+    reset_rate: float = 33.0
+    glitch_burst: int = 10_000
+    glitch_rate: float = 330.0
+    replies_pause: int = 100
+    """Answers owed at which the shell stops reading until they are written."""
+    replies_close: int = 1000
+    ping_interval: float = 10.0
+    """The least a peer waits between keepalive PINGs; three strikes end the connection."""
+    ping_strikes: int = 3
+
+
+class TokenBucket:
+    """``burst`` tokens at first, ``rate`` more per second up to ``burst``."""
+
+    __slots__ = ("_burst", "_rate", "_tokens", "_when")
+
+    def __init__(self, burst: float, rate: float) -> None:
+        self._burst = burst
+        self._rate = rate
+        self._tokens = burst
+        self._when = 0.0
+
+    def take(self, now: float) -> bool:
+        """One token; False when there is none."""
+        self._tokens = min(self._burst, self._tokens + (now - self._when) * self._rate)
+        self._when = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Guard:
+    """Counts for one connection. Its methods raise ``TooMuch``; ``now`` in seconds on any clock that does not jump."""
+
+    def __init__(self, limits: AbuseLimits) -> None:
+        self._limits = limits
+        self._resets = TokenBucket(limits.reset_burst, limits.reset_rate)
+        self._glitches = TokenBucket(limits.glitch_burst, limits.glitch_rate)
+        self._last_ping = -limits.ping_interval
+        self._strikes = 0
+        self._being_written = 0
+        self.replies = 0
+        """Answers that are owed and not written yet."""
+
+    def frame(self, kind: int, flags: int, length: int, now: float) -> None:
+        """A frame other than DATA with a body has arrived."""
+        if kind in (PING, SETTINGS):
+            if not flags & ACK:
+                self._owe_reply()
+                if kind == PING:
+                    self._ping(now)
+        elif kind == RST_STREAM:
+            self.reset(now)
+        elif kind not in _KNOWN or (kind == DATA and not flags & END_STREAM):
+            self.glitch(now)
+
+    def reset(self, now: float) -> None:
+        """A stream was reset by the peer, or by us because of what the peer sent."""
+        if not self._resets.take(now):
+            raise TooMuch("resets", "too many streams reset")
+
+    def glitch(self, now: float) -> None:
+        """Something that costs work and carries nothing."""
+        if not self._glitches.take(now):
+            raise TooMuch("glitches", "too many frames without content")
+
+    def _owe_reply(self) -> None:
+        self.replies += 1
+        if self.replies > self._limits.replies_close:
+            raise TooMuch("replies", "too many unread replies")
+
+    def _ping(self, now: float) -> None:
+        if now - self._last_ping < self._limits.ping_interval:
+            self._strikes += 1
+            if self._strikes > self._limits.ping_strikes:
+                raise TooMuch("pings", "too_many_pings")
+        self._last_ping = now
+
+    @property
+    def congested(self) -> bool:
+        """Stop reading until the answers owed are written."""
+        return self.replies > self._limits.replies_pause
+
+    def sent_content(self) -> None:
+        """We sent HEADERS or DATA: the peer may well want to measure or keep alive a busy connection."""
+        self._strikes = 0
+        self._last_ping = float("-inf")
+
+    def taken(self) -> None:
+        """Everything owed is now with the writer."""
+        self._being_written = self.replies
+
+    def written(self) -> None:
+        """The writer is done with what it took."""
+        self.replies -= self._being_written
+        self._being_written = 0
