@@ -11,8 +11,9 @@ import socket
 from typing import cast
 
 import trio
-from hypercorn.config import Config
-from hypercorn.trio import serve
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config, Sockets
+from hypercorn.trio.run import worker_serve
 from hypercorn.typing import ASGIFramework
 
 from casproxy.web.asgi import AsgiApp
@@ -39,20 +40,27 @@ async def serve_http(
             milliseconds = int(STALL_TIMEOUT_SECONDS * 1000)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)  # inherited by accept
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        config = _config(listener.detach())
-    async with trio.open_nursery() as nursery:
-        await nursery.start(_serve, app, config, stop)
-        task_status.started()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_serve, app, listener, stop)
+            task_status.started()
 
 
-async def _serve(app: AsgiApp, config: Config, stop: trio.Event, *, task_status: trio.TaskStatus[list[str]]) -> None:
-    framework = cast("ASGIFramework", app)
-    await serve(framework, config, shutdown_trigger=stop.wait, task_status=task_status, mode="asgi")
+async def _serve(
+    app: AsgiApp, listener: socket.socket, stop: trio.Event, *, task_status: trio.TaskStatus[list[str]]
+) -> None:
+    # Not hypercorn.trio.serve: that takes an address or a descriptor, and a cancel before it has made a socket of the
+    # descriptor would leave it open.
+    await worker_serve(
+        ASGIWrapper(cast("ASGIFramework", app)),
+        _config(),
+        sockets=Sockets(secure_sockets=[], insecure_sockets=[listener], quic_sockets=[]),
+        shutdown_trigger=stop.wait,
+        task_status=task_status,
+    )
 
 
-def _config(descriptor: int) -> Config:
+def _config() -> Config:
     config = Config()
-    config.bind = [f"fd://{descriptor}"]
     config.accesslog = None  # a request line holds a query string, and that may hold a token
     config.errorlog = logging.getLogger("hypercorn.error")
     config.graceful_timeout = GRACE_SECONDS
