@@ -36,12 +36,14 @@ def read_private(path: Path, *, max_size: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not hang the open
     except OSError as error:
         raise _unreadable(path, error) from error
-    with open(descriptor, "rb") as file:
+    try:
         _require_private_file(path, os.fstat(descriptor))
-        try:
+        with open(descriptor, "rb", closefd=False) as file:
             data = file.read(max_size + 1)
-        except OSError as error:
-            raise _unreadable(path, error) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    finally:
+        os.close(descriptor)
     if len(data) > max_size:
         raise ConfigError(f"{path} is larger than {max_size} bytes: is it the right file?")
     return data

@@ -156,8 +156,8 @@ class SecretCache:
 
     def _take_off(self, secret_id: str, *, background: bool = False) -> _Flight:
         flight = _Flight(secret_id, background)
+        self._nursery.start_soon(self._fly, flight)  # first: it raises once the cache is closed
         self._flights[secret_id] = flight
-        self._nursery.start_soon(self._fly, flight)
         return flight
 
     async def _join(self, flight: _Flight) -> Secret:
