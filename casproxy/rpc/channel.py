@@ -16,8 +16,9 @@ import trio
 from casproxy import __version__
 from casproxy.rpc.api import ClientCall
 from casproxy.rpc.client_connection import ClientConnection, deadline_after
-from casproxy.rpc.connection import Connection, ConnectionTimeouts
+from casproxy.rpc.connection import Connection
 from casproxy.rpc.errors import RpcError
+from casproxy.rpc.patience import ConnectionTimeouts
 from casproxy.rpc.transport import Transport
 from casproxy.wire.flow import Budget
 from casproxy.wire.headers import request_headers

@@ -11,12 +11,13 @@ Server and client put their calls on top through ``ConnectionOwner``.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Protocol as TypingProtocol
 
 import trio
 
 from casproxy.rpc.errors import StreamGone
+from casproxy.rpc.patience import ConnectionTimeouts, Expired, Patience
 from casproxy.rpc.stream import MessageStream
 from casproxy.rpc.transport import Transport
 from casproxy.wire import events
@@ -27,15 +28,9 @@ log = logging.getLogger(__name__)
 
 OUTPUT_LIMIT = 4 * 1024 * 1024
 """Queued bytes at which the reader stops reading: a peer that does not take our answers gets no more of them."""
+KEEPALIVE_PING = b"alive?\0\0"
 FLUSH_TIMEOUT = 1.0
 """Seconds for the last bytes (GOAWAY) of a connection that is being closed."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionTimeouts:
-    """Seconds. ``write``: the longest one write may take before the peer counts as dead."""
-
-    write: float = 60.0
 
 
 class ConnectionOwner(TypingProtocol):
@@ -60,13 +55,22 @@ class ConnectionOwner(TypingProtocol):
 class Connection:
     """One connection. ``run`` until it ends; ``streams`` holds those with a task of their own."""
 
-    def __init__(self, transport: Transport, protocol: Protocol, timeouts: ConnectionTimeouts) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        protocol: Protocol,
+        timeouts: ConnectionTimeouts,
+        *,
+        on_limit: Callable[[str], None] = lambda limit: None,
+    ) -> None:
         self.protocol = protocol
         self.transport = transport
         self.streams: dict[int, MessageStream] = {}
         self.closed = False
         self.output_drained = trio.lowlevel.ParkingLot()
         self._timeouts = timeouts
+        self._patience = Patience(timeouts, trio.current_time())
+        self._on_limit = on_limit
         self._writer_parked = trio.lowlevel.ParkingLot()
         self._closing = False
 
@@ -86,6 +90,7 @@ class Connection:
         """Its unread bytes are credited, whether or not anybody ran (leaking them starves the connection)."""
         del self.streams[stream.id]
         self.protocol.close_stream(stream.id)
+        self._patience.busy(trio.current_time())
         self.wake_writer()
 
     def close_soon(self) -> None:
@@ -112,18 +117,37 @@ class Connection:
             await self.transport.aclose()
 
     async def _read(self, owner: ConnectionOwner) -> None:
-        while data := await self.transport.receive():
+        while data := await self._receive():
+            now = trio.current_time()
             try:
-                received = self.protocol.receive(data, trio.current_time())
+                received = self.protocol.receive(data, now)
             except ConnectionBroken as error:
                 log.info("connection of %s ended: %s", self.transport.peer, error)
+                self._on_limit(error.limit or "protocol_error")
                 break
             for event in received:
                 self._dispatch(event, owner)
+            self._patience.received(now, greeted=self.protocol.greeted, unfinished=self.protocol.unfinished)
             self.wake_writer()
             while self.protocol.congested or self.protocol.output_size > OUTPUT_LIMIT:
                 await self.output_drained.park()
         self.close_soon()
+
+    async def _receive(self) -> bytes:
+        """The next bytes; ``b""`` at the end, or when the peer was waited for long enough."""
+        while True:
+            deadline, why = self._patience.deadline(has_streams=bool(self.streams))
+            with trio.CancelScope(deadline=deadline):
+                return await self.transport.receive()
+            if why is Expired.KEEPALIVE:
+                self._patience.pinged(trio.current_time())
+                self.protocol.ping(KEEPALIVE_PING)
+                self.wake_writer()
+            elif why is not Expired.IDLE or not self.streams:  # a stream may have come from our side meanwhile
+                log.info("connection of %s ended: %s", self.transport.peer, why.value)
+                self._on_limit(why.value)
+                self.protocol.go_away(self.protocol.last_peer_stream, text=why.value.encode())
+                return b""
 
     def _dispatch(self, event: events.Event, owner: ConnectionOwner) -> None:
         match event:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
+import random
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import trio
 
 from casproxy.rpc.api import Handler, Interceptor, Method, ServerCall
-from casproxy.rpc.connection import Connection, ConnectionTimeouts
+from casproxy.rpc.connection import Connection
+from casproxy.rpc.patience import ConnectionTimeouts
+from casproxy.rpc.server_call import CallLimits
 from casproxy.rpc.server_connection import ServerConnection
 from casproxy.rpc.transport import Transport
 from casproxy.wire.flow import Budget
@@ -29,6 +33,11 @@ class ServerSettings:
     drain_grace: float = 30.0
     unary_timeout: float = 5.0
     handshake_timeout: float = 10.0
+    request_timeout: float = 10.0
+    """From the headers of a call that takes one message to the end of that message."""
+    max_connections: int = 10_000
+    max_connection_age: float = math.inf
+    """After which a connection is drained, calls in flight going on; spread by a tenth, so that not all go at once."""
     max_message_size: int = 8 * 1024 * 1024
     memory_budget: int = 256 * 1024 * 1024
     wire: WireSettings = field(default_factory=WireSettings)
@@ -36,7 +45,10 @@ class ServerSettings:
 
 
 class Server:
-    """A gRPC server: ``serve`` once, ``start_draining`` to end it."""
+    """A gRPC server: ``serve`` once, ``start_draining`` to end it.
+
+    ``on_limit`` is told the name of each limit that a peer ran into, for a counter.
+    """
 
     def __init__(
         self,
@@ -44,11 +56,13 @@ class Server:
         *,
         interceptors: Sequence[Interceptor] = (),
         settings: ServerSettings | None = None,
+        on_limit: Callable[[str], None] = lambda limit: None,
     ) -> None:
         self._methods = {
             method.info.path: Method(method.info, _intercepted(method.handler, interceptors)) for method in methods
         }
         self._settings = settings or ServerSettings()
+        self._on_limit = on_limit
         self._budget = Budget(self._settings.memory_budget)
         self._live: set[ServerConnection] = set()
         self._accepting = trio.CancelScope()
@@ -99,15 +113,23 @@ class Server:
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end. What goes wrong on it stays on it."""
+        if len(self._live) >= self._settings.max_connections:
+            self._on_limit("connections")
+            await trio.aclose_forcefully(stream)
+            return
         if isinstance(stream, trio.SSLStream) and not await self._shake_hands(stream):
             return
         transport = Transport(stream)
         protocol = Protocol(client_side=False, settings=self._settings.wire, budget=self._budget)
         connection = ServerConnection(
-            Connection(transport, protocol, self._settings.timeouts),
+            Connection(transport, protocol, self._settings.timeouts, on_limit=self._on_limit),
             self._methods,
-            unary_timeout=self._settings.unary_timeout,
-            max_message_size=self._settings.max_message_size,
+            CallLimits(
+                unary_timeout=self._settings.unary_timeout,
+                request_timeout=self._settings.request_timeout,
+                max_message_size=self._settings.max_message_size,
+            ),
+            max_age=self._settings.max_connection_age * random.uniform(0.9, 1.1),  # noqa: S311 - no secret in it
         )
         self._live.add(connection)
         try:

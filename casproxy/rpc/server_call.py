@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import trio
@@ -39,23 +40,33 @@ _ONE_REQUEST = (MethodKind.UNARY, MethodKind.SERVER_STREAM)
 _ONE_RESPONSE = (MethodKind.UNARY, MethodKind.CLIENT_STREAM)
 
 
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """Times in seconds, sizes in bytes."""
+
+    unary_timeout: float
+    request_timeout: float
+    max_message_size: int
+
+
 class StreamCall:
     """Implements ``rpc.api.ServerCall``; its contract is there."""
 
     def __init__(
-        self, info: MethodInfo, head: RequestHead, stream: MessageStream, connection: Connection, *, deadline: float
+        self, info: MethodInfo, head: RequestHead, stream: MessageStream, connection: Connection, limits: CallLimits
     ) -> None:
         self._info = info
         self._head = head
         self._stream = stream
         self._connection = connection
         self._protocol = connection.protocol
-        self._deadline = deadline
+        self._request_timeout = limits.request_timeout
+        self._deadline = _deadline(head, info, limits.unary_timeout)
         self._attached: dict[type, Any] = {Traffic: stream.traffic}
         self._trailing: list[tuple[str, Value]] = []
         self._headers_sent = False
         self._answer: tuple[Buffer, ...] | None = None  # the one response, kept back until the handler is done
-        self._scope = trio.CancelScope(deadline=deadline)
+        self._scope = trio.CancelScope(deadline=self._deadline)
         self._shutdown = False
 
     @property
@@ -90,10 +101,14 @@ class StreamCall:
     # -- receiving ------------------------------------------------------------------------------------
 
     async def receive_message(self) -> bytes | None:
-        message = await self._stream.receive_message()
-        if self._info.kind in _ONE_REQUEST and (message is None or await self._stream.receive_message() is not None):
-            raise RpcError(StatusCode.UNIMPLEMENTED, f"{self._info.name} takes exactly one message")
-        return message
+        if self._info.kind not in _ONE_REQUEST:
+            return await self._stream.receive_message()
+        with trio.move_on_after(self._request_timeout):
+            message = await self._stream.receive_message()
+            if message is None or await self._stream.receive_message() is not None:
+                raise RpcError(StatusCode.UNIMPLEMENTED, f"{self._info.name} takes exactly one message")
+            return message
+        raise RpcError(StatusCode.DEADLINE_EXCEEDED, f"no request within {self._request_timeout:g} s")
 
     async def receive_parts(self) -> list[Part]:
         return await self._stream.receive_parts()
@@ -193,7 +208,7 @@ class StreamCall:
             self._protocol.reset(self._stream.id, NO_ERROR)
 
 
-def call_deadline(head: RequestHead, info: MethodInfo, unary_timeout: float) -> float:
+def _deadline(head: RequestHead, info: MethodInfo, unary_timeout: float) -> float:
     """When a call must be over, on Trio's clock: the client's deadline, and the server's own for unary calls."""
     timeout = min(head.timeout, unary_timeout) if info.kind is MethodKind.UNARY else head.timeout
     return math.inf if math.isinf(timeout) else trio.current_time() + timeout

@@ -5,13 +5,14 @@ Refuses to know how connections are accepted and what methods do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import trio
 
 from casproxy.rpc.api import Method
 from casproxy.rpc.connection import Connection
-from casproxy.rpc.server_call import NO_ERROR, StreamCall, call_deadline
+from casproxy.rpc.server_call import NO_ERROR, CallLimits, StreamCall
 from casproxy.wire import events, headers
 from casproxy.wire.errors import CallRefusal, HttpRefusal, MalformedHeaders
 from casproxy.wire.framing import MessageDecoder
@@ -28,13 +29,13 @@ class ServerConnection:
     """Serves ``methods`` (by path) on one connection; implements ``ConnectionOwner``."""
 
     def __init__(
-        self, connection: Connection, methods: Mapping[str, Method], *, unary_timeout: float, max_message_size: int
+        self, connection: Connection, methods: Mapping[str, Method], limits: CallLimits, *, max_age: float = math.inf
     ) -> None:
         self._connection = connection
         self._protocol = connection.protocol
         self._methods = methods
-        self._unary_timeout = unary_timeout
-        self._max_message_size = max_message_size
+        self._limits = limits
+        self._max_age = max_age
         self._calls: dict[int, StreamCall] = {}
         self._nursery: trio.Nursery | None = None
         self._ping_acked = trio.Event()
@@ -45,8 +46,14 @@ class ServerConnection:
         """Serve until the connection ends. Calls still running then are cancelled and gone on return."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            if self._max_age < math.inf:
+                nursery.start_soon(self._grow_old)
             await self._connection.run(self)
             nursery.cancel_scope.cancel()
+
+    async def _grow_old(self) -> None:
+        await trio.sleep(self._max_age)
+        self.start_draining()
 
     # -- drain ------------------------------------------------------------------------------------------
 
@@ -104,9 +111,8 @@ class ServerConnection:
         if self._nursery is None:
             raise AssertionError("events arrive only while run() is running")
         stream = self._connection.open_stream(stream_id)
-        stream.start_receiving(MessageDecoder(self._max_message_size, gzip=head.gzip))
-        deadline = call_deadline(head, method.info, self._unary_timeout)
-        call = StreamCall(method.info, head, stream, self._connection, deadline=deadline)
+        stream.start_receiving(MessageDecoder(self._limits.max_message_size, gzip=head.gzip))
+        call = StreamCall(method.info, head, stream, self._connection, self._limits)
         self._calls[stream_id] = call
         self._nursery.start_soon(self._serve, stream_id, call, method, name=method.info.path)
 

@@ -65,6 +65,11 @@ class FrameReader:
         self._block_bytes = -1  # of the header block being received; -1 outside
         self._block_frames = 0
 
+    @property
+    def unfinished(self) -> bool:
+        """What was fed ends inside a header block, or inside a frame that is not being passed on."""
+        return bool(self._head or self._frame_left or self._block_bytes >= 0)
+
     def feed(self, data: bytes) -> list[Received]:
         """What ``data`` means. Raises ``h2.exceptions.ProtocolError`` with h2's GOAWAY queued."""
         if self._head:

@@ -57,6 +57,7 @@ class Protocol:
         self._client_side = client_side
         self._guard = Guard(settings.abuse)
         self._now = 0.0
+        self._greeted = False
         self._credit = ReceiveCredit(
             budget,
             initial=settings.initial_window,
@@ -112,6 +113,16 @@ class Protocol:
         self._guard.frame(kind, flags, length, self._now)
 
     @property
+    def greeted(self) -> bool:
+        """The peer's SETTINGS have arrived."""
+        return self._greeted
+
+    @property
+    def unfinished(self) -> bool:
+        """What has arrived ends inside a header block, or inside a frame other than DATA."""
+        return self._reader.unfinished
+
+    @property
     def congested(self) -> bool:
         """The peer makes us answer faster than it reads: stop receiving until ``written``."""
         return self._guard.congested
@@ -133,6 +144,7 @@ class Protocol:
             case h2.events.WindowUpdated(stream_id=stream_id):
                 out.append(events.CreditReceived(stream_id))
             case h2.events.RemoteSettingsChanged():
+                self._greeted = True
                 out.append(events.CreditReceived(0))
             case h2.events.PingAckReceived(ping_data=payload):
                 out.append(events.PingAcked(payload))
