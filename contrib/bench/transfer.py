@@ -65,12 +65,13 @@ def _cpu_seconds(server: psutil.Process) -> float:
 @contextmanager
 def _server(place: Path) -> Iterator[psutil.Process]:
     """``casproxy dev`` in an empty directory, up to its ``dev.json``."""
-    with subprocess.Popen([_CASPROXY, "dev"], cwd=place, stdout=subprocess.DEVNULL) as process:
+    log = place / "server.log"
+    with log.open("wb") as file, subprocess.Popen([_CASPROXY, "dev"], cwd=place, stdout=file, stderr=file) as process:
         try:
             give_up = time.monotonic() + _START_SECONDS
             while not (place / ".casproxy" / "dev.json").exists():
                 if process.poll() is not None or time.monotonic() > give_up:
-                    sys.exit("casproxy dev did not start")
+                    sys.exit(f"casproxy dev did not start:\n{log.read_text()}")
                 time.sleep(0.05)
             yield psutil.Process(process.pid)
         finally:
