@@ -19,6 +19,7 @@ from casproxy.rpc.client_connection import ClientConnection, deadline_after
 from casproxy.rpc.connection import Connection
 from casproxy.rpc.errors import RpcError
 from casproxy.rpc.patience import ConnectionTimeouts
+from casproxy.rpc.tls import TlsStream
 from casproxy.rpc.transport import Transport
 from casproxy.wire.flow import Budget
 from casproxy.wire.headers import request_headers
@@ -163,10 +164,10 @@ async def _dial_tcp(host: str, port: int, tls: ssl.SSLContext | None) -> trio.ab
     stream = await trio.open_tcp_stream(host, port)
     if tls is None:
         return stream
-    secured = trio.SSLStream(stream, tls, server_hostname=host)
+    secured = TlsStream(stream, tls, server_hostname=host)
     try:
-        await secured.do_handshake()
-        if secured.selected_alpn_protocol() != "h2":
+        await secured.handshake()
+        if secured.alpn != "h2":
             raise OSError("the server does not speak HTTP/2 (no ALPN h2)")
     except BaseException:
         await trio.aclose_forcefully(stream)

@@ -16,7 +16,8 @@ from casproxy.rpc.connection import Connection
 from casproxy.rpc.patience import ConnectionTimeouts
 from casproxy.rpc.server_call import CallLimits
 from casproxy.rpc.server_connection import ServerConnection
-from casproxy.rpc.transport import Transport
+from casproxy.rpc.tls import TlsStream
+from casproxy.rpc.transport import Transport, peer_name
 from casproxy.wire.flow import Budget
 from casproxy.wire.protocol import Protocol, WireSettings
 
@@ -47,7 +48,8 @@ class ServerSettings:
 class Server:
     """A gRPC server: ``serve`` once, ``start_draining`` to end it.
 
-    ``on_limit`` is told the name of each limit that a peer ran into, for a counter.
+    ``tls`` gives the context for a new connection (so that certificates can change); None: cleartext with prior
+    knowledge. ``on_limit`` is told the name of each limit that a peer ran into, for a counter.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class Server:
         *,
         interceptors: Sequence[Interceptor] = (),
         settings: ServerSettings | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         on_limit: Callable[[str], None] = lambda limit: None,
     ) -> None:
         self._methods = {
             method.info.path: Method(method.info, _intercepted(method.handler, interceptors)) for method in methods
         }
         self._settings = settings or ServerSettings()
+        self._tls = tls
         self._on_limit = on_limit
         self._budget = Budget(self._settings.memory_budget)
         self._live: set[ServerConnection] = set()
@@ -117,8 +121,11 @@ class Server:
             self._on_limit("connections")
             await trio.aclose_forcefully(stream)
             return
-        if isinstance(stream, trio.SSLStream) and not await self._shake_hands(stream):
-            return
+        if self._tls is not None:
+            secured = await self._shake_hands(stream, self._tls())
+            if secured is None:
+                return
+            stream = secured
         transport = Transport(stream)
         protocol = Protocol(client_side=False, settings=self._settings.wire, budget=self._budget)
         connection = ServerConnection(
@@ -140,18 +147,20 @@ class Server:
             self._live.discard(connection)
             self._one_less.unpark_all()
 
-    async def _shake_hands(self, stream: trio.SSLStream[trio.SocketStream]) -> bool:
+    async def _shake_hands(self, stream: trio.abc.Stream, context: ssl.SSLContext) -> TlsStream | None:
         """Complete the TLS handshake in time, with ALPN ``h2`` (RFC 9113, 3.2); closes the stream otherwise."""
+        secured = TlsStream(stream, context, server_side=True)
         try:
             with trio.fail_after(self._settings.handshake_timeout):
-                await stream.do_handshake()
-            if stream.selected_alpn_protocol() == "h2":
-                return True
-            log.info("TLS client did not offer h2 by ALPN")
-        except (trio.BrokenResourceError, trio.TooSlowError, ssl.SSLError) as error:
-            log.info("TLS handshake failed: %s", error.__cause__ or error)
-        await trio.aclose_forcefully(stream)
-        return False
+                await secured.handshake()
+            if secured.alpn == "h2":
+                return secured
+            log.info("TLS client %s did not offer h2 by ALPN", peer_name(stream))
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+            log.info("TLS handshake with %s failed: %s", peer_name(stream), error)
+        self._on_limit("tls_handshake")
+        await trio.aclose_forcefully(secured)
+        return None
 
 
 def _intercepted(handler: Handler, interceptors: Sequence[Interceptor]) -> Handler:

@@ -8,6 +8,7 @@ from typing import Final
 
 import trio
 
+from casproxy.rpc.tls import TlsStream
 from casproxy.wire.framing import Buffer
 
 READ_SIZE: Final = 256 * 1024
@@ -79,7 +80,7 @@ async def _send_joined(stream: trio.abc.Stream, buffers: list[Buffer]) -> None:
 
 def peer_name(stream: trio.abc.Stream) -> str:
     """``host:port`` of the other end, ``[host]:port`` for IPv6, the kind of stream when it has no address."""
-    inner = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    inner = stream.transport_stream if isinstance(stream, TlsStream) else stream
     if not isinstance(inner, trio.SocketStream):
         return type(inner).__name__
     try:
