@@ -84,13 +84,13 @@ class ServerCall(Protocol):
         """The value attached under exactly this type; ``LookupError`` when an interceptor forgot it."""
 
     def add_trailing_metadata(self, key: str, value: str | bytes) -> None:
-        """Send with the status; ``-bin`` keys take bytes."""
+        """Send with the status; ``-bin`` keys take bytes, others printable ASCII: ``ValueError`` for anything else."""
 
     async def receive_message(self) -> bytes | None:
         """The next whole message; None after half-close. Its credit is given back when it is returned.
 
-        At most ``max_message_size`` bytes, else ``RpcError`` RESOURCE_EXHAUSTED. A truncated message is
-        an ``RpcError`` INTERNAL, never delivered.
+        At most ``max_message_size`` bytes, else ``BrokenMessage`` RESOURCE_EXHAUSTED. A truncated message is
+        ``BrokenMessage`` INTERNAL, never delivered. A handler lets it pass: it ends the call with that status.
         """
 
     async def receive_parts(self) -> list[Part]:

@@ -25,7 +25,7 @@ from casproxy.wire import headers
 from casproxy.wire.errors import BrokenMessage
 from casproxy.wire.framing import Part
 from casproxy.wire.headers import RequestHead
-from casproxy.wire.metadata import Metadata, Value
+from casproxy.wire.metadata import Metadata, Value, encode
 from casproxy.wire.status import StatusCode
 
 T = TypeVar("T")
@@ -96,6 +96,7 @@ class StreamCall:
         return value
 
     def add_trailing_metadata(self, key: str, value: Value) -> None:
+        encode(key, value)  # refused here, where the handler is, and not when the call ends
         self._trailing.append((key, value))
 
     # -- receiving ------------------------------------------------------------------------------------
