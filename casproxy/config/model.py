@@ -59,6 +59,12 @@ class Cors(Section, frozen=True, kw_only=True):
     allow_origins: Annotated[Texts, doc("Origins a browser may call from: exact origins, or `*`.")] = ()
 
 
+class IgnoredCors(Section, frozen=True, kw_only=True):
+    """Cross-origin access that existing files ask for where it means nothing."""
+
+    allow_origins: Annotated[Texts, doc("Accepted because existing files have it; metrics need no CORS.")] = ()
+
+
 class TlsConfig(Section, frozen=True, kw_only=True):
     """A server's certificate."""
 
@@ -71,8 +77,8 @@ class GrpcLimits(Section, frozen=True, kw_only=True):
 
     max_message_size: Annotated[Bytes, doc("Largest message accepted; a larger one is RESOURCE_EXHAUSTED.")] = 8 << 20
     max_concurrent_streams: Annotated[Count, doc("Calls in flight on one connection.")] = 1000
-    max_connections: Annotated[Count, doc("Connections open at once.", since=PLANNED)] = 10_000
-    max_header_list_size: Annotated[Bytes, doc("Headers of one call, decoded.", since=PLANNED)] = 32 << 10
+    max_connections: Annotated[Count, doc("Connections open at once.")] = 10_000
+    max_header_list_size: Annotated[Bytes, doc("Headers of one call, decoded.")] = 32 << 10
 
 
 class HttpServer(Section, frozen=True, kw_only=True):
@@ -80,8 +86,8 @@ class HttpServer(Section, frozen=True, kw_only=True):
 
     network: Annotated[str, _NETWORK, _NETWORK_DOC] = "tcp"
     addr: Annotated[Address, doc("Address to listen on.")] = "0.0.0.0:8001"
-    timeout: Annotated[TimeoutSeconds, doc("Bounds one request, a download included. `0s`: no limit.")] = 300.0
-    cors: Annotated[Cors, doc("Cross-origin access to downloads.")] = Cors()
+    timeout: Annotated[TimeoutSeconds, doc("Bounds one download. `0s`: no limit.", since=PLANNED)] = 300.0
+    cors: Annotated[Cors, doc("Cross-origin access to downloads.", since=PLANNED)] = Cors()
     uploads: Annotated[Flag, doc("Accept uploads over HTTP.", since=PLANNED)] = False
     ui: Annotated[Flag, doc("Serve the web page.", since=PLANNED)] = False
 
@@ -101,8 +107,8 @@ class MetricsServer(Section, frozen=True, kw_only=True):
 
     network: Annotated[str, _NETWORK, _NETWORK_DOC] = "tcp"
     addr: Annotated[Address, doc("Address to listen on.")] = "0.0.0.0:5001"
-    timeout: Annotated[TimeoutSeconds, doc("Bounds one scrape. `0s`: no limit.")] = 30.0
-    cors: Annotated[Cors, doc("Accepted because existing files have it; metrics need none.")] = Cors()
+    timeout: Annotated[TimeoutSeconds, doc("Bounds one scrape. `0s`: no limit.", since=PLANNED)] = 30.0
+    cors: Annotated[IgnoredCors, doc("Accepted because existing files have it.")] = IgnoredCors()
 
 
 class Server(Section, frozen=True, kw_only=True):
@@ -116,7 +122,6 @@ class Server(Section, frozen=True, kw_only=True):
         Bytes | None,
         doc(
             "Payload bytes the process may hold: received and not yet handed on.",
-            since=PLANNED,
             when_unset="256MiB, or a quarter of the cgroup's memory limit if that is less",
         ),
     ] = None

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from casproxy.config.model import SOURCES, Config, CredentialsService, Section
+from casproxy.config.model import PLANNED, SOURCES, Config, CredentialsService, Section
 from casproxy.config.render import shown
 from casproxy.config.settings import Setting, settings_of, walk
 
@@ -52,11 +52,14 @@ def table() -> str:
 
 
 def _rows() -> Iterator[tuple[str, ...]]:
+    planned: tuple[str, ...] = ()
     for path, setting in walk():
-        if setting.kind is not None:
-            yield f"`{path}`", setting.kind.name, _default(path, setting), setting.since, setting.meaning
-        elif setting.default is None:
-            yield f"`{path}`", "map", _default(path, setting), setting.since, setting.meaning
+        if setting.planned:
+            planned += (f"{path}.",)
+        if setting.kind is not None or setting.default is None:
+            kind = setting.kind.name if setting.kind is not None else "map"
+            since = PLANNED if path.startswith(planned) else setting.since
+            yield f"`{path}`", kind, _default(path, setting), since, setting.meaning
 
 
 def _default(path: str, setting: Setting) -> str:

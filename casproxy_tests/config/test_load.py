@@ -126,7 +126,7 @@ def test_network_and_timeout_of_each_server_and_cors_of_metrics_are_legal() -> N
         "  grpc: {network: tcp4, timeout: 1s}\n"
         "  http_metrics: {network: tcp6, timeout: 1s, cors: {allow_origins: ['*']}}\n"
     )
-    assert loaded.warnings == []
+    assert loaded.unknown_keys == []
     assert loaded.config.server.http_metrics.cors.allow_origins == ("*",)
 
 

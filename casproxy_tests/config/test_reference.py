@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import casproxy
 from casproxy.config.files import parse
 from casproxy.config.load import interpret
 from casproxy.config.reference import main, schema, table
@@ -23,6 +25,21 @@ def test_every_setting_has_a_meaning_a_version_and_a_kind() -> None:
         assert setting.since, path
         assert (setting.kind is None) != (setting.section is None), path
         assert setting.name == setting.name.lower(), path
+
+
+def test_every_setting_that_is_not_planned_is_read_by_somebody() -> None:
+    """A setting nobody reads would be a promise nobody keeps; ``since=PLANNED`` says so and warns."""
+    package = Path(casproxy.__file__).parent
+    modules = [
+        path for path in package.rglob("*.py") if path.parent != package / "config" and "_proto" not in path.parts
+    ]
+    nodes = (node for path in modules for node in ast.walk(ast.parse(path.read_text("utf-8"))))
+    read = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    planned = tuple(f"{path}." for path, setting in walk() if setting.planned)
+    for path, setting in walk():
+        without_effect = path.startswith("server.http_metrics.cors") or setting.alias_of
+        if setting.kind is not None and not f"{path}.".startswith(planned) and not without_effect:
+            assert setting.name in read, path
 
 
 def test_every_default_reads_back_as_itself() -> None:
@@ -48,6 +65,11 @@ def test_the_table_has_every_setting_once() -> None:
     values = [path for path, setting in walk() if setting.kind is not None]
     assert set(values) <= set(rows)
     assert len(rows) == len(set(rows))
+
+
+def test_what_is_in_a_planned_section_is_planned() -> None:
+    (row,) = [line for line in table().splitlines() if line.startswith("| `server.http.cors.allow_origins`")]
+    assert row.split(" | ")[3] == "planned"
 
 
 def test_the_schema_has_every_setting() -> None:
