@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from casproxy.units import (
 )
 
 HIDDEN = "******"
+
+_DIGITS = re.compile(r"[0-9]{1,10}", re.ASCII)
 
 _DURATION_SCHEMA = {"type": "string", "format": "go-duration", "examples": ["30s", "1m30s"]}
 _SIZE_SCHEMA = {"type": ["string", "integer"], "format": "byte-size", "examples": ["256KiB", "100MiB"]}
@@ -76,7 +79,7 @@ def parse_address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     bare = host[1:-1] if bracketed else host
-    if not colon or not (port.isascii() and port.isdigit()) or int(port[:6]) > 65535 or (":" in bare) != bracketed:
+    if not colon or not _DIGITS.fullmatch(port) or int(port) > 65535 or (":" in bare) != bracketed:
         raise ValueError(text)
     if any(character.isspace() or character in "/@?#" for character in bare):
         raise ValueError(text)
@@ -95,7 +98,7 @@ def _flag(text: str) -> bool:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 0 < int(text[:19]) < 2**31:
+    if not _DIGITS.fullmatch(text) or not 0 < int(text) < 2**31:
         raise ValueError(text)
     return int(text)
 

@@ -51,6 +51,7 @@ def test_reads_an_address(text: str, address: tuple[str, int]) -> None:
         "a b:1",
         "h:٣",
         "h:" + "9" * 9,
+        "h:00000099999",
     ],
 )
 def test_refuses_what_is_no_address(text: str) -> None:
@@ -63,7 +64,7 @@ def test_refuses_what_is_no_address(text: str) -> None:
     [
         (FLAG, "true", True, ["yes", "1", "on"]),
         (FLAG, "False", False, [""]),
-        (COUNT, "1000", 1000, ["0", "-1", "1.5", "many", "9" * 30]),
+        (COUNT, "1000", 1000, ["0", "-1", "1.5", "many", "9" * 30, "0" * 19 + "9" * 19]),
         (RATIO, "0.25", 0.25, ["1.1", "-0.1", "nan", "half"]),
         (TIMEOUT, "0s", math.inf, ["never"]),
         (sizes_up_to(1 << 20), "1MiB", 1 << 20, ["0", "1025KiB"]),
