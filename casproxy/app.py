@@ -162,8 +162,8 @@ class App:
             await http.start(serve_http, pages(self._status_pages(stack)), ports.http, stop_http)
             await http.start(serve_http, pages(metrics_pages(metrics)), ports.metrics, stop_http)
             async with trio.open_nursery() as grpc:
-                server = self._server(methods, metrics, verifier)
-                await grpc.start(server.serve, [_listener(ports.grpc, tls)])
+                server = self._server(methods, metrics, verifier, tls)
+                await grpc.start(server.serve, [trio.SocketListener(trio.socket.from_stdlib_socket(ports.grpc))])
                 self._started = True
                 log.info("serving", version=__version__, **addresses)
                 task_status.started()
@@ -193,7 +193,9 @@ class App:
             not_ready=self.not_ready,
         )
 
-    def _server(self, methods: Sequence[Method], metrics: Metrics, verifier: Verifier) -> Server:
+    def _server(
+        self, methods: Sequence[Method], metrics: Metrics, verifier: Verifier, tls: ssl.SSLContext | None
+    ) -> Server:
         server, limits = self.config.server, self.config.server.grpc.limits
         return Server(
             methods,
@@ -202,9 +204,12 @@ class App:
                 error_interceptor(),
                 auth_interceptor(verifier, registry.ROLES, registry.PUBLIC_SERVICES),
             ],
+            tls=None if tls is None else lambda: tls,
+            on_limit=metrics.limit_reached,
             settings=ServerSettings(
                 drain_grace=server.drain_grace,
                 unary_timeout=server.grpc.timeout or math.inf,
+                max_connections=limits.max_connections,
                 max_message_size=limits.max_message_size,
                 memory_budget=memory_budget(server.memory_budget),
                 wire=WireSettings(
@@ -246,11 +251,6 @@ def _tls_context(tls: TlsConfig | None) -> ssl.SSLContext | None:
             "check the paths and their permissions"
         ) from error
     return context
-
-
-def _listener(port: socket.socket, tls: ssl.SSLContext | None) -> trio.abc.Listener[trio.abc.Stream]:
-    plain = trio.SocketListener(trio.socket.from_stdlib_socket(port))
-    return plain if tls is None else trio.SSLListener(plain, tls)
 
 
 def _chart_version() -> str:

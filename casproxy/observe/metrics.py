@@ -55,6 +55,9 @@ class Metrics:
             ["direction", "backend"],
             registry=self.registry,
         )
+        self._limits = Counter(
+            "casproxy_limit_reached", "Times a peer ran into a limit of ours.", ["limit"], registry=self.registry
+        )
         self._create_series(methods)
 
     def _counter(self, name: str, text: str, *more_labels: str) -> Counter:
@@ -83,6 +86,10 @@ class Metrics:
         if backend:
             self._bytes.labels("in", backend).inc(traffic.bytes_received)
             self._bytes.labels("out", backend).inc(traffic.bytes_sent)
+
+    def limit_reached(self, limit: str) -> None:
+        """A peer ran into the limit of this name."""
+        self._limits.labels(limit).inc()
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The scrape and its content type: OpenMetrics when ``accept`` asks for it, else the Prometheus text format."""

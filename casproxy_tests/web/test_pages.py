@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 import httpx
 import pytest
@@ -12,7 +14,8 @@ import trio
 
 from casproxy.observe.metrics import Metrics
 from casproxy.rpc.api import MethodInfo, MethodKind
-from casproxy.web.asgi import Page, Request, pages
+from casproxy.web import server
+from casproxy.web.asgi import Page, Request, Response, pages
 from casproxy.web.exposition import metrics_pages
 from casproxy.web.server import serve_http
 from casproxy.web.status import status_pages
@@ -116,3 +119,45 @@ async def test_stop_ends_the_server_while_a_client_is_connected_and_frees_the_po
             stop.set()
         assert await idle.receive_some(4096) == b""
     socket.create_server(address).close()
+
+
+async def test_a_client_that_stops_reading_cannot_hold_up_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "STALL_TIMEOUT_SECONDS", 1.0)
+    asked = trio.Event()
+
+    def huge(_request: Request) -> Response:
+        asked.set()
+        return Response(HTTPStatus.OK, bytes(64 * 1024 * 1024), "application/octet-stream")
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = listener.getsockname()
+    stop = trio.Event()
+    async with await trio.open_tcp_stream(*address) as deaf, trio.open_nursery() as nursery:
+        await nursery.start(serve_http, pages({"/huge": huge}), listener, stop)
+        await deaf.send_all(b"GET /huge HTTP/1.1\r\nhost: x\r\n\r\n")
+        await asked.wait()
+        stop.set()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x00" * 100,
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /infoz HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 100,
+        b"GET /infoz HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+    ],
+)
+async def test_garbage_ends_its_own_connection_and_no_other(garbage: bytes) -> None:
+    async with serving(status()) as client:
+        address = client.base_url
+        async with await trio.open_tcp_stream(address.host, address.port or 0) as stream:
+            with contextlib.suppress(trio.BrokenResourceError):  # it may be closed before all is sent or read
+                await stream.send_all(garbage)
+                await stream.send_eof()
+                while await stream.receive_some(4096):
+                    pass
+        assert (await client.get("/infoz")).status_code == 200
