@@ -57,7 +57,7 @@ async def open_source(data: UploadData, progress: Progress, digest: Digest | Non
         yield Source("the data", digest, len(data), io.BytesIO(data))
     elif isinstance(data, Path):
         with closing(WorkerFile(lambda: io.FileIO(data))) as file:
-            if await file.run(_is_regular):
+            if await file.run(_has_size):
                 yield await _hashed(str(data), file, progress, digest)
             else:
                 async with _spooled(str(data), file, progress, digest) as source:
@@ -72,19 +72,22 @@ async def _hashed(label: str, file: WorkerFile, progress: Progress, digest: Dige
     if digest is not None:
         return Source(label, digest, total, file)
     state, done = hashlib.sha256(), 0
-    while step := await file.run(partial(_hash_step, state)):
+    while step := await file.run(partial(_hash_step, state, total - done)):
         done += step
-        progress(Phase.HASH, done, max(done, total))
+        progress(Phase.HASH, done, total)
     await file.run(lambda raw: raw.seek(0))
     return Source(label, Digest(state.hexdigest()), done, file)
 
 
-def _hash_step(state: hashlib._Hash, file: io.FileIO) -> int:
-    """Blocking: hash the next few pieces; returns how many bytes that was, 0 at the end."""
+def _hash_step(state: hashlib._Hash, left: int, file: io.FileIO) -> int:
+    """Blocking: hash the next few pieces of the ``left`` bytes; returns how many bytes that was, 0 at the end.
+
+    What is appended meanwhile is not looked at: a log that grows as fast as it is read would never end.
+    """
     done = 0
     buffer = memoryview(bytearray(PIECE_SIZE))
     for _ in range(_HASH_STEP):
-        got = file.readinto(buffer) or 0
+        got = file.readinto(buffer[: left - done]) or 0
         state.update(buffer[:got])
         done += got
         if got == 0:
@@ -115,5 +118,7 @@ def _spool_piece(state: hashlib._Hash, piece: bytes, file: io.FileIO) -> None:
     write_all(file, memoryview(piece))
 
 
-def _is_regular(file: io.FileIO) -> bool:
-    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+def _has_size(file: io.FileIO) -> bool:
+    """False for pipes, and for /proc's files, which claim to be regular and empty and are not."""
+    found = os.fstat(file.fileno())
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0

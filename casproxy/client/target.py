@@ -74,8 +74,7 @@ async def open_target(path: Path, *, force: bool) -> AsyncIterator[Target]:
     temporary = path.parent / f".casproxy-{secrets.token_hex(8)}.part"
     raw = _create(temporary)  # on the loop: an abandoned worker would create it after the clean-up
     try:
-        with closing(WorkerFile(lambda: raw)) as file:
-            await file.run(lambda opened: None)
+        with closing(WorkerFile(raw)) as file:
             yield Target(path, force, temporary, file)
     finally:
         with suppress(FileNotFoundError):  # it has its final name

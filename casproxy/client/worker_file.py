@@ -27,14 +27,14 @@ async def in_worker(work: Callable[[], T]) -> T:
 
 
 class WorkerFile:
-    """An unbuffered file, opened by its first use; operations run in worker threads, one at a time.
+    """An unbuffered file, given open or opened by its first use. Operations run in worker threads, one at a time.
 
     Iterating gives pieces of at most ``PIECE_SIZE`` bytes from the current position to the end.
     """
 
-    def __init__(self, opener: Callable[[], io.FileIO]) -> None:
-        self._opener = opener
-        self._file: io.FileIO | None = None
+    def __init__(self, file: Callable[[], io.FileIO] | io.FileIO) -> None:
+        self._opener: Callable[[], io.FileIO] = (lambda: file) if isinstance(file, io.FileIO) else file
+        self._file = file if isinstance(file, io.FileIO) else None  # to be closed even if it is never used
         self._lock = threading.Lock()
         self._busy = False
         self._closed = False
