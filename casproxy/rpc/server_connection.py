@@ -133,7 +133,13 @@ class ServerConnection:
         self._protocol.close_stream(stream_id)
 
     def on_trailers(self, event: events.TrailersReceived) -> None:
-        """A client's trailers carry nothing; the stream's end follows."""
+        """A client's trailers carry nothing; the stream's end follows, unless they break the rules."""
+        try:
+            headers.check_fields(event.headers, pseudo=frozenset())
+        except MalformedHeaders:
+            self._protocol.reset(event.stream_id, PROTOCOL_ERROR)
+            if (call := self._calls.get(event.stream_id)) is not None:
+                call.cancel()
 
     def on_reset(self, event: events.StreamReset) -> None:
         """The handler's scope dies with its stream."""

@@ -1,6 +1,6 @@
 """Owns every place where we reach into h2. Refuses to know gRPC and tasks.
 
-h2 is built for a general server; four of its habits do not fit this one. Each is changed by overriding one
+h2 is built for a general server; some of its habits do not fit this one. Each is changed by overriding one
 method or by touching the named attributes, here and nowhere else, so that an upgrade of h2 has one file to check:
 
 * it answers one stream too many with GOAWAY  -> ``open_inbound_streams`` counts nothing; ``wire.protocol`` refuses
@@ -9,6 +9,8 @@ method or by touching the named attributes, here and nowhere else, so that an up
   -> ``_receive_goaway_frame`` only reports it.
 * closed streams are forgotten as a side effect of counting  -> ``forget_stream`` moves one from ``streams`` to
   ``_closed_streams``, as ``_open_streams`` does.
+* it answers a body that is not of the announced length, a content-length that is no number and trailers that do not
+  end the stream with GOAWAY, where RFC 9113, 8.1.1 has a stream error  -> the stream is reset.
 * ``send_data`` copies the body several times  -> ``data_header`` does the same accounting
   (``outbound_flow_control_window`` of connection and stream) and leaves the body to the caller. Only for frames
   without END_STREAM on a stream that may send, which need no state transition.
@@ -23,10 +25,13 @@ import struct
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import ConnectionTerminated, Event
-from hyperframe.frame import Frame, GoAwayFrame
+from h2.events import ConnectionTerminated, DataReceived, Event, StreamReset
+from h2.exceptions import InvalidBodyLengthError, ProtocolError
+from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame
 
 FRAME_HEADER = struct.Struct(">HBBBL")
+_MALFORMED = ("Invalid content-length", "Conflicting content-length", "Trailers must have END_STREAM")
+"""How h2's messages about one stream's headers begin; they have no class of their own."""
 
 Frame.__repr__ = object.__repr__  # type: ignore[method-assign]
 
@@ -58,6 +63,32 @@ class H2(H2Connection):
         event.last_stream_id = frame.last_stream_id
         event.additional_data = frame.additional_data or None
         return [], [event]
+
+    def _receive_headers_frame(self, frame: HeadersFrame) -> tuple[list[Frame], list[Event]]:
+        try:
+            return super()._receive_headers_frame(frame)
+        except ProtocolError as error:
+            if not str(error).startswith(_MALFORMED):
+                raise
+            return [], [self._reset_malformed(frame.stream_id)]
+
+    def _receive_data_frame(self, frame: DataFrame) -> tuple[list[Frame], list[Event]]:
+        try:
+            return super()._receive_data_frame(frame)
+        except InvalidBodyLengthError:
+            spent = DataReceived()  # its bytes are dropped, and still cost credit
+            spent.stream_id = frame.stream_id
+            spent.flow_controlled_length = frame.flow_controlled_length
+            spent.data = b""
+            return [], [spent, self._reset_malformed(frame.stream_id)]
+
+    def _reset_malformed(self, stream_id: int) -> Event:
+        self.reset_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
+        event = StreamReset()
+        event.stream_id = stream_id
+        event.error_code = ErrorCodes.PROTOCOL_ERROR
+        event.remote_reset = False
+        return event
 
     def forget_stream(self, stream_id: int) -> None:
         """Drop a closed stream's state; keep how it was closed, for frames that are still under way."""
