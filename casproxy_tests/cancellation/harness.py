@@ -154,7 +154,7 @@ def _same_order_of_tasks() -> Iterator[None]:
     """
     flag, state = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r.getstate()
     trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
-    trio_run._r.setstate(random.Random(0).getstate())  # noqa: S311 (an order, not a secret)
+    trio_run._r.setstate(random.Random(0).getstate())
     try:
         yield
     finally:
