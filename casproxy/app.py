@@ -47,6 +47,7 @@ from casproxy.secrets.cache import open_cache
 from casproxy.secrets.resolve import cache_settings, open_source
 from casproxy.services import registry
 from casproxy.services.errors import error_interceptor
+from casproxy.services.readiness import Readiness
 from casproxy.storage.api import BackendResolver
 from casproxy.storage.stack import open_stack
 from casproxy.web.asgi import Page, pages
@@ -112,7 +113,7 @@ async def _obey(
     """The first signal drains, the second ends everything at once."""
     async for number in signals:
         name = signal.Signals(number).name
-        if app.draining:
+        if app.readiness.draining:
             log.warning("second signal: ending at once", signal=name)
             everything.cancel()
         else:
@@ -126,23 +127,13 @@ class App:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.readiness = Readiness()
         self._drain = trio.Event()
-        self._started = False
-
-    @property
-    def draining(self) -> bool:
-        """True from the first call of ``drain`` on."""
-        return self._drain.is_set()
 
     def drain(self) -> None:
         """Begin the drain drawn above; ``serve`` returns at its end. Idempotent."""
+        self.readiness.drain()
         self._drain.set()
-
-    def not_ready(self) -> str:
-        """Why this process should get no traffic; empty when it should."""
-        if self.draining:
-            return "draining"
-        return "" if self._started else "starting"
 
     async def serve(self, ports: Ports, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start up, serve, drain. Started when calls are accepted. Cancelled: everything ends at once."""
@@ -164,7 +155,7 @@ class App:
             async with trio.open_nursery() as grpc:
                 server = self._server(methods, metrics, verifier, tls)
                 await grpc.start(server.serve, [trio.SocketListener(trio.socket.from_stdlib_socket(ports.grpc))])
-                self._started = True
+                self.readiness.started()
                 log.info("serving", version=__version__, **addresses)
                 task_status.started()
                 await self._drain.wait()
@@ -181,7 +172,7 @@ class App:
             ),
             version=__version__,
             chart_version=_chart_version(),
-            ready=lambda: not self.not_ready(),
+            ready=lambda: self.readiness.ready,
             verify_resume=transfer.verify_resume,
         )
 
@@ -190,7 +181,7 @@ class App:
             version=__version__,
             chart_version=_chart_version(),
             backends=backends.backend_types(),
-            not_ready=self.not_ready,
+            not_ready=lambda: self.readiness.reason,
         )
 
     def _server(

@@ -106,7 +106,7 @@ async def test_cancelled_at_every_await_of_its_life_it_leaves_nothing(place: Pla
 
     async def live() -> None:
         async with serving(config) as server:
-            assert server.app.not_ready() == ""
+            assert server.app.readiness.ready
 
     async def check(run: Run[None]) -> None:
         assert os.listdir(place.root / "store/.staging") == ["lock"], run
