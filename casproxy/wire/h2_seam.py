@@ -76,16 +76,14 @@ class H2(H2Connection):
         try:
             return super()._receive_data_frame(frame)
         except InvalidBodyLengthError:
-            spent = DataReceived()  # its bytes are dropped, and still cost credit
-            spent.stream_id = frame.stream_id
+            spent = DataReceived(stream_id=frame.stream_id)  # its bytes are dropped, and still cost credit
             spent.flow_controlled_length = frame.flow_controlled_length
             spent.data = b""
             return [], [spent, self._reset_malformed(frame.stream_id)]
 
     def _reset_malformed(self, stream_id: int) -> Event:
         self.reset_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
-        event = StreamReset()
-        event.stream_id = stream_id
+        event = StreamReset(stream_id=stream_id)
         event.error_code = ErrorCodes.PROTOCOL_ERROR
         event.remote_reset = False
         return event
