@@ -30,7 +30,7 @@ OUTPUT_LIMIT = 4 * 1024 * 1024
 """Queued bytes at which the reader stops reading: a peer that does not take our answers gets no more of them."""
 KEEPALIVE_PING = b"alive?\0\0"
 FLUSH_TIMEOUT = 1.0
-"""Seconds for the last bytes (GOAWAY) of a connection that is being closed."""
+"""Seconds for the last bytes (GOAWAY) when the peer is gone or broke the protocol."""
 
 
 class ConnectionOwner(TypingProtocol):
@@ -73,6 +73,7 @@ class Connection:
         self._on_limit = on_limit
         self._writer_parked = trio.lowlevel.ParkingLot()
         self._closing = False
+        self._reader_done = False
 
     def wake_writer(self) -> None:
         """Something was queued."""
@@ -131,6 +132,7 @@ class Connection:
             self.wake_writer()
             while self.protocol.congested or self.protocol.output_size > OUTPUT_LIMIT:
                 await self.output_drained.park()
+        self._reader_done = True
         self.close_soon()
 
     async def _receive(self) -> bytes:
@@ -191,7 +193,7 @@ class Connection:
                     return
                 await self._writer_parked.park()
                 continue
-            limit = FLUSH_TIMEOUT if self._closing else self._timeouts.write
+            limit = FLUSH_TIMEOUT if self._reader_done else self._timeouts.write
             try:
                 with trio.fail_after(limit):
                     await self.transport.send(buffers)

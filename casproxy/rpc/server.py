@@ -70,7 +70,6 @@ class Server:
         self._budget = Budget(self._settings.memory_budget)
         self._live: set[ServerConnection] = set()
         self._accepting = trio.CancelScope()
-        self._one_less = trio.lowlevel.ParkingLot()
 
     @property
     def budget(self) -> Budget:
@@ -94,25 +93,21 @@ class Server:
 
         Cancelled: every connection is closed at once.
         """
-        async with trio.open_nursery() as nursery:
-            with self._accepting:
-                task_status.started()
-                await trio.serve_listeners(self.serve_stream, list(listeners), handler_nursery=nursery)
-            for connection in self._live:
-                connection.start_draining()
-            nursery.start_soon(self._enforce_grace, nursery.cancel_scope)
+        async with trio.open_nursery() as watch:
+            async with trio.open_nursery() as connections:
+                with self._accepting:
+                    task_status.started()
+                    await trio.serve_listeners(self.serve_stream, list(listeners), handler_nursery=connections)
+                for connection in self._live:
+                    connection.start_draining()
+                watch.start_soon(self._enforce_grace, connections.cancel_scope)
+            watch.cancel_scope.cancel()
 
     async def _enforce_grace(self, connections: trio.CancelScope) -> None:
-        with trio.move_on_after(self._settings.drain_grace):
-            while self._live:
-                await self._one_less.park()
-        if not self._live:
-            return
+        await trio.sleep(self._settings.drain_grace)
         for connection in self._live:
             connection.shut_down_calls()
-        with trio.move_on_after(LAST_WORDS):
-            while self._live:
-                await self._one_less.park()
+        await trio.sleep(LAST_WORDS)
         connections.cancel()
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
@@ -140,12 +135,11 @@ class Server:
         )
         self._live.add(connection)
         try:
-            await connection.run()
+            await connection.run(draining=self._accepting.cancel_called)
         except Exception:
             log.exception("unexpected error on the connection of %s", transport.peer)
         finally:
             self._live.discard(connection)
-            self._one_less.unpark_all()
 
     async def _shake_hands(self, stream: trio.abc.Stream, context: ssl.SSLContext) -> TlsStream | None:
         """Complete the TLS handshake in time, with ALPN ``h2`` (RFC 9113, 3.2); closes the stream otherwise."""

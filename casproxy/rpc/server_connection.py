@@ -42,10 +42,15 @@ class ServerConnection:
         self._draining = False
         self._last_goaway_sent = False
 
-    async def run(self) -> None:
-        """Serve until the connection ends. Calls still running then are cancelled and gone on return."""
+    async def run(self, *, draining: bool = False) -> None:
+        """Serve until the connection ends. Calls still running then are cancelled and gone on return.
+
+        ``draining``: it was accepted before a drain and is ready only now, after a long TLS handshake for instance.
+        """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            if draining:
+                self.start_draining()
             if self._max_age < math.inf:
                 nursery.start_soon(self._grow_old)
             await self._connection.run(self)
