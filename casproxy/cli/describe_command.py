@@ -21,7 +21,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "describe",
         help="show name and size of an artifact",
         description="Show name and size of a stored artifact. Exit code 3 when nothing is stored under the digest.",
-        allow_abbrev=False,
     )
     parser.add_argument("digest", metavar="DIGEST", nargs="?", help="sha256: and 64 hex digits")
     add_connection_flags(parser, default_timeout="30")

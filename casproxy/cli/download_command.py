@@ -28,7 +28,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Fetch an artifact and print the name of its file. The bytes are checked against the digest; the "
         "file appears whole under its name or not at all. Without -o it is named by the last segment of the stored "
         "name.",
-        allow_abbrev=False,
     )
     parser.add_argument("digest", metavar="DIGEST", nargs="?", help="sha256: and 64 hex digits")
     parser.add_argument("-d", "--digest", metavar="DIGEST", dest="option", help="the same, as an option")

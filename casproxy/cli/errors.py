@@ -68,9 +68,11 @@ def explain(error: BaseException) -> tuple[int, str]:
     for kind, code in _BY_CLASS:
         if isinstance(error, kind):
             return code, str(error)
+    if _is(error, "casproxy.client.errors", "SourceChanged"):
+        return INTEGRITY, str(error)
     if isinstance(error, errors.CasproxyError):
         return FAILED, str(error)
-    if _is_rpc_error(error):
+    if _is(error, "casproxy.rpc.errors", "RpcError"):
         return _explain_rpc(error)
     if isinstance(error, OSError):
         return FAILED, _explain_os_error(error)
@@ -85,9 +87,10 @@ def primary(error: BaseException) -> BaseException:
     return next((leaf for leaf in leaves if not isinstance(leaf, Exception)), leaves[0])
 
 
-def _is_rpc_error(error: BaseException) -> bool:
-    module = sys.modules.get("casproxy.rpc.errors")  # not imported here: without it, it is not one
-    return module is not None and isinstance(error, module.RpcError)
+def _is(error: BaseException, module: str, name: str) -> bool:
+    """``isinstance`` without importing: when the class's module was never loaded, ``error`` is none of it."""
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(error, getattr(loaded, name))
 
 
 def _explain_rpc(error: BaseException) -> tuple[int, str]:
@@ -108,7 +111,8 @@ def _root(error: BaseException) -> BaseException:
 
 def _explain_os_error(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate is not trusted ({error.verify_message}); name its CA with --ca FILE"
+        reason = getattr(error, "verify_message", "") or error.reason or "no reason given"
+        return f"the server's certificate is not trusted ({reason}); name its CA with --ca FILE"
     if isinstance(error, ssl.SSLError):
         return f"no TLS with this server ({error.reason or error}); for a server without TLS give --insecure"
     reason = error.strerror or str(error) or type(error).__name__

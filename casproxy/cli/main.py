@@ -39,7 +39,6 @@ def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
         prog="casproxy",
         description="Content-addressable storage proxy: artifacts in over gRPC, named by sha256, verified both ways.",
         epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 unauthenticated, 5 integrity.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"casproxy {__version__}")
     added = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class UsageError(Exception):
@@ -17,7 +17,13 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose errors are one line and an exception; its sub-parsers are of this class, too."""
+    """An argparse parser whose errors are one line and an exception; its sub-parsers are of this class, too.
+
+    Options are not abbreviated: a script that says ``--out`` would break when an ``--output`` comes.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"allow_abbrev": False} | settings)
 
     def error(self, message: str) -> NoReturn:
         """What argparse calls for every wrong command line; raises ``UsageError``."""

@@ -20,7 +20,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="show what a server is and whether it is ready",
         description="Show a server's version, the backends it serves, and whether it is ready. Needs no token. "
         "Exit code 1 when it is not ready.",
-        allow_abbrev=False,
     )
     add_connection_flags(parser, default_timeout="30", token=False)
     parser.set_defaults(run=_run)

@@ -24,7 +24,7 @@ def printable(text: str) -> str:
 
 
 def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode() if character not in "\ud800\udfff" else "\\ufffd"
+    return character.encode("unicode_escape").decode()
 
 
 def human_size(size: int) -> str:

@@ -25,7 +25,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Store files and print 'sha256:DIGEST  NAME' for each, in order. A file is hashed first, then "
         "sent; stdin and pipes are spooled to an unlinked file in the temporary directory (TMPDIR), because the digest "
         "must be known before the first byte is sent. What the server has already is not sent again.",
-        allow_abbrev=False,
     )
     parser.add_argument("files", metavar="FILE", nargs="*", help="a file to store; - is stdin")
     parser.add_argument(
@@ -39,11 +38,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(args: argparse.Namespace) -> int:
+    files: list[str] = args.more + args.files
+    _check(files, args.name)
     from casproxy.auth.claims import Role
     from casproxy.cli.session import run
 
-    files: list[str] = args.more + args.files
-    _check(files, args.name)
     connection = find_connection(args, Role.UPLOADER)
     run(lambda: _upload_all(connection, files, args))
     return 0

@@ -1,3 +1,5 @@
+"""The written form of an address."""
+
 from __future__ import annotations
 
 import contextlib

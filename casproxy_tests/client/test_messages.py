@@ -1,3 +1,5 @@
+"""The hand-made protobuf against protobuf."""
+
 from __future__ import annotations
 
 import pytest

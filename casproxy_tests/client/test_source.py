@@ -1,3 +1,5 @@
+"""What an upload reads from."""
+
 from __future__ import annotations
 
 import os

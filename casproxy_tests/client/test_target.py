@@ -1,3 +1,5 @@
+"""Where a download ends up: whole or not at all, and never outside its directory."""
+
 from __future__ import annotations
 
 import errno

@@ -1,3 +1,5 @@
+"""Files in worker threads, abandoned ones included."""
+
 from __future__ import annotations
 
 import io

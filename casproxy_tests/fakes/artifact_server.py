@@ -141,7 +141,7 @@ class ArtifactServer:
 
 @asynccontextmanager
 async def serve(artifacts: ArtifactServer) -> AsyncIterator[str]:
-    """Serve on loopback for the length of the block; yields ``127.0.0.1:PORT``. What the block raises is not wrapped."""
+    """Serve on loopback for the block; yields ``127.0.0.1:PORT``. What the block raises is not wrapped."""
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]
     try:
