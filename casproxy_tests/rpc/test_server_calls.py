@@ -215,7 +215,9 @@ async def test_b02_another_method_is_405() -> None:
     assert peer.field(1, b":status") == b"405"
 
 
-@pytest.mark.parametrize("path", [b"/t.Test/Nothing", b"/t.Nobody/Unary", b"t.Test/Unary", b"*", b"/", b"/t.Test/Unary/"])
+@pytest.mark.parametrize(
+    "path", [b"/t.Test/Nothing", b"/t.Nobody/Unary", b"t.Test/Unary", b"*", b"/", b"/t.Test/Unary/"]
+)
 async def test_b02_an_unknown_path_is_unimplemented_and_trailers_only(path: bytes) -> None:
     async with serving((UNARY, echo)) as world:
         peer = await ask(world, request_fields(path=path), b"")
@@ -238,7 +240,9 @@ async def test_b02_te_of_another_value_is_a_stream_error() -> None:
 # -- 3: deadlines ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("timeout", [b"1", b"S", b"-1S", b"1.5S", b"123456789S", b"1s", b" 1S", b"1S ", b"0x1S", b"\xd9\xa1S"])
+@pytest.mark.parametrize(
+    "timeout", [b"1", b"S", b"-1S", b"1.5S", b"123456789S", b"1s", b" 1S", b"1S ", b"0x1S", b"\xd9\xa1S"]
+)
 async def test_b03_a_malformed_timeout_is_internal(timeout: bytes) -> None:
     async with serving((UNARY, echo)) as world:
         peer = await ask(world, to(UNARY, timeout=timeout), b"")
@@ -260,7 +264,9 @@ async def test_b03_a_timeout_of_nothing_does_not_run_the_handler() -> None:
 
 
 @pytest.mark.parametrize("half_closed", [True, False])
-async def test_b03_expiry_cancels_the_handler_then_trailers_then_reset(mock_clock: MockClock, half_closed: bool) -> None:
+async def test_b03_expiry_cancels_the_handler_then_trailers_then_reset(
+    mock_clock: MockClock, half_closed: bool
+) -> None:
     ended: list[float] = []
 
     async def handler(call: ServerCall) -> None:
@@ -374,7 +380,9 @@ async def test_b05_a_truncated_message_is_an_error_and_never_delivered(cut: int,
 
 @pytest.mark.parametrize("info", [UNARY, DOWNLOAD])
 @pytest.mark.parametrize("messages", [(), (b"a", b"b")])
-async def test_b05_unary_with_none_or_two_messages_is_unimplemented(info: MethodInfo, messages: tuple[bytes, ...]) -> None:
+async def test_b05_unary_with_none_or_two_messages_is_unimplemented(
+    info: MethodInfo, messages: tuple[bytes, ...]
+) -> None:
     async with serving((info, echo)) as world:
         peer = await ask(world, to(info), *messages)
     assert peer.status(1) == 12

@@ -97,7 +97,7 @@ class RawPeer:
         self.send(frame)
 
     def data(self, stream_id: int, data: bytes, *, end: bool = False, step: int = 16_384) -> None:
-        """Queue DATA frames of at most ``step`` bytes and keep the books; more than the credit is a fault of the test."""
+        """Queue DATA frames of at most ``step`` bytes and keep the books; more than the credit is the test's fault."""
         assert len(data) <= min(self.window, self.windows[stream_id]), "the test sends more than it may"
         self.window -= len(data)
         self.windows[stream_id] -= len(data)
@@ -185,9 +185,7 @@ class RawPeer:
             self.windows = {stream_id: window + delta for stream_id, window in self.windows.items()}
         self.send(SettingsFrame(0, flags=["ACK"]))
 
-    def _see(
-        self, frame: Frame, text: str, *, fields: tuple[tuple[bytes, bytes], ...] = (), data: bytes = b""
-    ) -> None:
+    def _see(self, frame: Frame, text: str, *, fields: tuple[tuple[bytes, bytes], ...] = (), data: bytes = b"") -> None:
         ended = "+ES" if "END_STREAM" in frame.flags else ""
         self.seen.append(Seen(frame.stream_id, text + ended, fields, data))
 
