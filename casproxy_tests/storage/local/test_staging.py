@@ -28,7 +28,7 @@ async def main():
     async with open_local_root(Path(sys.argv[1])) as root:
         async with root.backend("tenant").ingest(NewResource(Digest.of(b""), "half")) as ingest:
             await ingest.write(bytes(3 << 20))
-            print("half", flush=True)
+            print(1, flush=True)
             await trio.sleep_forever()
 
 trio.run(main)
@@ -47,14 +47,15 @@ async def test_a_killed_process_leaves_only_what_the_next_start_sweeps(place: Pa
             partial(trio.run_process, command, stdout=subprocess.PIPE, check=False)
         )
         assert process.stdout is not None
-        assert await process.stdout.receive_some() == b"half\n"
-        assert len(uploads(place)) == 1
-        async with open_local_root(place) as beside:
-            assert len(uploads(place)) == 1, "it is alive"
-            process.send_signal(signal.SIGKILL)
-            await process.wait()
-            await beside.backend("tenant").check_writable()
-            assert len(uploads(place)) == 1, "swept at start, not while running"
+        async with process.stdout:
+            assert await process.stdout.receive_some(1) == b"1"
+            assert len(uploads(place)) == 1
+            async with open_local_root(place) as beside:
+                assert len(uploads(place)) == 1, "it is alive"
+                process.send_signal(signal.SIGKILL)
+                await process.wait()
+                await beside.backend("tenant").check_writable()
+                assert len(uploads(place)) == 1, "swept at start, not while running"
     async with open_local_root(place):
         assert uploads(place) == []
     assert list(tree(place)) == [".staging", ".staging/lock"]

@@ -84,12 +84,21 @@ async def test_a_stalled_write_holds_its_caller_no_longer_than_the_shield(
 
 async def test_a_cancel_during_the_rename_waits_for_it(root: LocalRoot) -> None:
     backend = root.backend("tenant")
+    scope = trio.CancelScope()
+    committed: list[Digest] = []
+
+    async def upload() -> None:
+        with scope:
+            committed.append((await put(backend, DATA)).digest)
+
     with gate_at("rename") as gate:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(put, backend, DATA)
+            nursery.start_soon(upload)
             await reached(gate)
-            nursery.cancel_scope.cancel()
+            scope.cancel()
+            await trio.testing.wait_all_tasks_blocked()
             gate.open()
+    assert committed == [DIGEST], "the commit was told to its caller"
     assert await get(backend, DIGEST) == DATA
 
 
