@@ -12,7 +12,9 @@ import trio
 
 from casproxy.rpc.api import Method
 from casproxy.rpc.connection import Connection
+from casproxy.rpc.errors import StreamGone
 from casproxy.rpc.server_call import NO_ERROR, CallLimits, StreamCall
+from casproxy.rpc.stream import MessageStream
 from casproxy.wire import events, headers
 from casproxy.wire.errors import CallRefusal, HttpRefusal, MalformedHeaders
 from casproxy.wire.framing import MessageDecoder
@@ -106,20 +108,39 @@ class ServerConnection:
         except MalformedHeaders:
             self._refuse(stream_id, code=PROTOCOL_ERROR)
         except HttpRefusal as refusal:
-            self._answer(stream_id, [(b":status", b"%d" % refusal.http_status)])
+            self._running().start_soon(self._explain, self._connection.open_stream(stream_id), refusal)
         except CallRefusal as refusal:
-            self._answer(stream_id, headers.response_headers() + headers.trailers(refusal.code, refusal.message))
+            status = headers.response_headers() + headers.trailers(refusal.code, refusal.message)
+            self._protocol.send_headers(stream_id, status, end=True)
+            self._refuse(stream_id, code=NO_ERROR)
         else:
             self._start(method, head, stream_id)
 
-    def _start(self, method: Method, head: headers.RequestHead, stream_id: int) -> None:
+    def _running(self) -> trio.Nursery:
         if self._nursery is None:
             raise AssertionError("events arrive only while run() is running")
+        return self._nursery
+
+    async def _explain(self, stream: MessageStream, refusal: HttpRefusal) -> None:
+        """Answer a request that is not gRPC in plain HTTP, for the person or probe behind it."""
+        try:
+            with trio.move_on_after(self._limits.request_timeout):
+                self._protocol.send_headers(stream.id, headers.plain_headers(refusal.http_status))
+                await stream.send([str(refusal).encode()])
+                self._protocol.end_stream(stream.id)
+                await stream.receive_end()
+        except StreamGone:
+            pass  # nobody to answer
+        finally:
+            self._protocol.reset(stream.id, NO_ERROR)
+            self._connection.close_stream(stream)
+
+    def _start(self, method: Method, head: headers.RequestHead, stream_id: int) -> None:
         stream = self._connection.open_stream(stream_id)
         stream.start_receiving(MessageDecoder(self._limits.max_message_size, gzip=head.gzip))
         call = StreamCall(method.info, head, stream, self._connection, self._limits)
         self._calls[stream_id] = call
-        self._nursery.start_soon(self._serve, stream_id, call, method, name=method.info.path)
+        self._running().start_soon(self._serve, stream_id, call, method, name=method.info.path)
 
     async def _serve(self, stream_id: int, call: StreamCall, method: Method) -> None:
         try:
@@ -127,10 +148,6 @@ class ServerConnection:
         finally:
             del self._calls[stream_id]
             self._close_if_drained()
-
-    def _answer(self, stream_id: int, response: events.RawHeaders) -> None:
-        self._protocol.send_headers(stream_id, response, end=True)
-        self._refuse(stream_id, code=NO_ERROR)
 
     def _refuse(self, stream_id: int, *, code: int) -> None:
         if not self._protocol.peer_ended(stream_id) or code != NO_ERROR:

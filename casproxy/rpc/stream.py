@@ -149,6 +149,13 @@ class MessageStream:
                     buffers.append(part)
                     self.hand_on(len(part))
 
+    async def receive_end(self) -> None:
+        """Wait until the peer has ended its side; what it sends until then is dropped. Raises ``StreamGone``."""
+        while not self.peer_ended:
+            if self.gone is not None:
+                raise self.gone
+            await self._receivable.park()
+
     def hand_on(self, size: int) -> None:
         """``size`` bytes of received payload are no longer held by this stream's task."""
         size = min(size, self._held)  # inflated bytes were credited when they were inflated
@@ -167,8 +174,12 @@ class MessageStream:
 
     async def send_message(self, buffers: Sequence[Buffer], *, gzip: bool = False) -> None:
         """Send one message; returns when all of it is queued within the peer's credit. Raises ``StreamGone``."""
+        await self.send(encode_message(buffers, gzip=gzip))
+
+    async def send(self, buffers: Sequence[Buffer]) -> None:
+        """Send ``buffers`` as they are, under flow control."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        views = [memoryview(buffer) for buffer in encode_message(buffers, gzip=gzip)]
+        views = [memoryview(buffer) for buffer in buffers]
         left = sum(map(len, views))
         while left:
             size = min(left, await self._wait_for_capacity())

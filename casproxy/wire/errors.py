@@ -33,10 +33,10 @@ class MalformedHeaders(WireError):
 
 
 class HttpRefusal(WireError):
-    """Answer with ``http_status`` and no gRPC status."""
+    """Answer with ``http_status``, no gRPC status, and the text as a plain body."""
 
     def __init__(self, http_status: int) -> None:
-        super().__init__(f"HTTP {http_status}")
+        super().__init__(f"HTTP {http_status}: this port speaks gRPC (POST, content-type application/grpc)\n")
         self.http_status = http_status
 
 

@@ -143,6 +143,11 @@ def request_headers(
     return headers + [metadata.encode(key, value) for key, value in custom]
 
 
+def plain_headers(http_status: int) -> RawHeaders:
+    """The headers of an answer to a request that is not gRPC."""
+    return [(b":status", b"%d" % http_status), (b"content-type", b"text/plain; charset=utf-8")]
+
+
 def response_headers(*, gzip: bool = False) -> RawHeaders:
     """The headers before the first message. They name an encoding only when it is not identity."""
     headers = [(b":status", b"200"), (b"content-type", CONTENT_TYPE)]

@@ -216,13 +216,16 @@ class Protocol:
         return stream_id
 
     def send_headers(self, stream_id: int, headers: RawHeaders, *, end: bool = False) -> None:
-        """Queue headers or trailers on an open stream."""
+        """Queue headers or trailers; nothing if the stream is closed, which the same read may have brought."""
+        if not self.can_send(stream_id):
+            return
         self._guard.sent_content()
         self._h2.send_headers(stream_id, headers, end_stream=end)
 
     def end_stream(self, stream_id: int) -> None:
-        """Queue a half-close."""
-        self._h2.end_stream(stream_id)
+        """Queue a half-close, unless the stream is closed already."""
+        if self.can_send(stream_id):
+            self._h2.end_stream(stream_id)
 
     def reset(self, stream_id: int, code: int) -> None:
         """Queue RST_STREAM, unless the stream is closed already."""
