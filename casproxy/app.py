@@ -172,7 +172,7 @@ class App:
             ),
             version=__version__,
             chart_version=_chart_version(),
-            ready=lambda: self.readiness.ready,
+            readiness=self.readiness,
             verify_resume=transfer.verify_resume,
         )
 
