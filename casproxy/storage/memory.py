@@ -1,4 +1,4 @@
-"""Owns a store in this process's memory, for tests, the bench and ``casproxy`` demonstrations. Refuses to know disks.
+"""Owns a store in this process's memory, for tests and the bench. Refuses to know disks.
 
 An artifact is kept as the pieces it arrived in: nothing is joined, a read hands the same pieces out again. Copying
 starts only where a range cuts a piece, and then as a view.
