@@ -111,13 +111,14 @@ def _root(error: BaseException) -> BaseException:
 
 def _explain_os_error(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        reason = getattr(error, "verify_message", "") or error.reason or "no reason given"
+        reason = getattr(error, "verify_message", "") or error  # only OpenSSL's own errors have the attribute
         return f"the server's certificate is not trusted ({reason}); name its CA with --ca FILE"
     if isinstance(error, ssl.SSLError):
-        return f"no TLS with this server ({error.reason or error}); for a server without TLS give --insecure"
+        reason = getattr(error, "reason", "") or error
+        return f"no TLS with this server ({reason}); for a server without TLS give --insecure"
     reason = error.strerror or str(error) or type(error).__name__
     names = " -> ".join(
-        os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)
+        os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)
     )
     return f"{names}: {reason}" if names else reason
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import ssl
+import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class Client:
         ``name``: the file name to store, default the path's last segment, else the digest. ``digest``: when the
         caller knows it; it saves hashing. Errors: ``OSError`` of the source, ``SourceChanged`` (a file was written
         to meanwhile), ``DigestMismatch`` (``digest`` is not that of ``data``), ``InvalidRequest`` for a name that
-        is not UTF-8. Nothing is stored in all these cases.
+        no server takes. Nothing is stored in all these cases.
         """
         file_name = _file_name(data, name)
         async with open_source(data, progress, digest) as source:
@@ -164,6 +165,8 @@ class Client:
             raise UnexpectedAnswer(f"the server's answer to {path} is not a {answer.DESCRIPTOR.name}") from error
 
 
+_MAX_NAME_SIZE = 1024  # bytes; servers refuse longer ones, and after the file has been hashed
+
 _WRITE = "/google.bytestream.ByteStream/Write"
 _READ = "/google.bytestream.ByteStream/Read"
 _DESCRIBE = "/cas.v1.ResourceService/Describe"
@@ -208,8 +211,13 @@ def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:
 
 def _file_name(data: UploadData, name: str | None) -> str:
     chosen = name if name is not None else data.name if isinstance(data, Path) else ""
-    try:
-        chosen.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequest("the file name is not valid UTF-8: give another one with --name") from error
+    if len(chosen.encode(errors="replace")) > _MAX_NAME_SIZE or any(map(_is_unfit, chosen)):
+        raise InvalidRequest(
+            f"the file name has control characters, is not UTF-8 or has more than {_MAX_NAME_SIZE} bytes: "
+            "give another one with --name"
+        )
     return chosen
+
+
+def _is_unfit(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs")  # Cs: bytes that were not UTF-8 (PEP 383)

@@ -257,10 +257,11 @@ async def test_a_token_that_cannot_be_one_is_refused_and_not_shown(token: str) -
     assert token not in str(caught.value)
 
 
-async def test_a_name_that_is_not_utf8_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [os.fsdecode(b"\xff"), "a\nb", "a\x9b", "é" * 512 + "x"])
+async def test_a_name_no_server_takes_is_refused_before_anything_is_hashed(tmp_path: Path, name: str) -> None:
     server = ArtifactServer()
     with pytest.raises(InvalidRequest, match="--name"):
-        await upload(server, tmp_path / os.fsdecode(b"\xff"))
+        await upload(server, tmp_path / name)
     assert server.writes == []
 
 
