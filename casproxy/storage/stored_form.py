@@ -1,8 +1,8 @@
 """Owns the stored form of an artifact: which bytes describe it in an OCI repository or layout. Does no I/O.
 
 One artifact is one image: a config, a manifest with exactly one layer (the raw artifact), the author and the file name
-as annotations. ``describe_artifact`` writes these documents byte for byte as Chainloop does (Go: fixed order of fields, no
-spaces, ``<``, ``>`` and ``&`` escaped); ``parse_manifest`` reads what anybody wrote.
+as annotations. ``describe_artifact`` writes these documents byte for byte as Chainloop does (Go: fixed order of fields,
+no spaces, ``<``, ``>`` and ``&`` escaped); ``parse_manifest`` reads what anybody wrote.
 
 Schema: https://github.com/opencontainers/image-spec, manifest.md, config.md, image-layout.md and annotations.md.
 """
