@@ -20,6 +20,7 @@ from typing import TypeVar
 import trio
 
 from casproxy.rpc.api import Buffer, Handler, MethodInfo, MethodKind
+from casproxy.rpc.errors import StreamGone
 from casproxy.wire.framing import MESSAGE_END, MessageStart, Part
 from casproxy.wire.metadata import Metadata, Value
 
@@ -62,6 +63,7 @@ class FakeCall:
         self.stalled = False
         """While True the client takes no responses: ``send_message`` waits for ``client_resume``."""
         self.scope = trio.CancelScope()
+        self._gone: StreamGone | None = None
 
     # What handlers see
 
@@ -115,6 +117,8 @@ class FakeCall:
 
     def receive_parts_nowait(self) -> list[Part] | None:
         self.parts_taken = True
+        if not self._inbox and self._gone is not None:
+            raise self._gone
         if not self._inbox and not self._half_closed:
             return None
         parts, self._inbox = self._inbox, []
@@ -130,8 +134,10 @@ class FakeCall:
 
     async def send_message(self, *buffers: Buffer) -> None:
         await trio.lowlevel.checkpoint()
-        while self.stalled:
+        while self.stalled and self._gone is None:
             await self._sending.park()
+        if self._gone is not None:
+            raise self._gone
         self.response_buffers.append(buffers)
         self.responses.append(b"".join(buffers))
 
@@ -175,6 +181,12 @@ class FakeCall:
     def client_reset(self) -> None:
         """The client leaves: the handler's scope is cancelled."""
         self.scope.cancel()
+
+    def client_vanish(self) -> None:
+        """The connection dies, and the handler sees it before its scope is cancelled."""
+        self._gone = StreamGone(None)
+        self._arrived.unpark_all()
+        self._sending.unpark_all()
 
     def client_resume(self) -> None:
         self.stalled = False
