@@ -28,9 +28,10 @@ def test_every_module_says_what_it_owns() -> None:
 
 
 def test_no_file_is_the_package() -> None:
-    """A file of more than 400 lines has more than one subject."""
-    lengths = {str(path): len((ROOT / path).read_text("utf-8").splitlines()) for path in modules()}
-    assert not {path: lines for path, lines in lengths.items() if lines > 400}
+    """A file of more than 400 lines has more than one subject; the tests of one contract may go on to 600."""
+    lengths = {path: len((ROOT / path).read_text("utf-8").splitlines()) for path in modules()}
+    most = {"casproxy": 400, "casproxy_tests": 600, "contrib": 400}
+    assert not {str(path): lines for path, lines in lengths.items() if lines > most[path.parts[0]]}
 
 
 def test_nothing_is_left_for_later_or_names_a_machine() -> None:
