@@ -56,13 +56,12 @@ class StreamClientCall:
             if ended or any(name == b"grpc-status" for name, _ in raw):
                 self._finish(headers.parse_trailers(raw))
         except CallRefusal as refusal:
-            self._finish(CallStatus(refusal.code, refusal.message, b"", Metadata()))
+            self._give_up(refusal.code, refusal.message)
         except MalformedHeaders as error:
-            self._finish(
-                CallStatus(StatusCode.INTERNAL, f"the server's headers are malformed: {error}", b"", Metadata())
-            )
-        gzip = (b"grpc-encoding", b"gzip") in raw
-        self._stream.start_receiving(MessageDecoder(self._max_message_size, gzip=gzip))
+            self._give_up(StatusCode.INTERNAL, f"the server's headers are malformed: {error}")
+        else:
+            gzip = (b"grpc-encoding", b"gzip") in raw
+            self._stream.start_receiving(MessageDecoder(self._max_message_size, gzip=gzip))
 
     def on_trailers(self, raw: RawHeaders) -> None:
         """The call's status."""
@@ -73,7 +72,11 @@ class StreamClientCall:
 
     def refused(self) -> None:
         """The server's GOAWAY says it never saw this call."""
-        self._finish(CallStatus(StatusCode.UNAVAILABLE, "the server is going away; try again", b"", Metadata()))
+        self._give_up(StatusCode.UNAVAILABLE, "the server is going away; try again")
+
+    def _give_up(self, code: StatusCode, message: str) -> None:
+        """The call is over, whatever else comes; a body would be somebody's error page."""
+        self._finish(CallStatus(code, message, b"", Metadata()))
         self._stream.on_end()
 
     def _finish(self, status: CallStatus) -> None:
@@ -104,7 +107,7 @@ class StreamClientCall:
             raise RpcError(error.code, error.message) from error
         if message is not None:
             return message
-        status = self._status or CallStatus(StatusCode.INTERNAL, "the server sent no status", b"", Metadata())
+        status = self._status or headers.parse_trailers([])
         if status.code is not StatusCode.OK:
             raise RpcError(status.code, status.message, status.details)
         return None

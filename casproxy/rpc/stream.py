@@ -46,6 +46,7 @@ class MessageStream:
         self._output_drained = output_drained
         self._decoder: MessageDecoder | None = None
         self._parts: list[Part] = []
+        self._assembled: list[bytes | memoryview] = []  # of a message that is not complete yet
         self._held = 0  # bytes of uncompressed payload given out and not yet handed on
         self._receivable = trio.lowlevel.ParkingLot()
         self._sendable = trio.lowlevel.ParkingLot()
@@ -134,8 +135,10 @@ class MessageStream:
         return parts
 
     async def receive_message(self) -> bytes | None:
-        """The next whole message, None at the end; its credit is given back as it is assembled."""
-        buffers: list[bytes | memoryview] = []
+        """The next whole message, None at the end; its credit is given back as it is assembled.
+
+        Cancellation loses nothing.
+        """
         while True:
             parts = await self.receive_parts()
             if not parts:
@@ -144,9 +147,10 @@ class MessageStream:
                 if part is MESSAGE_END:
                     self.traffic.messages_received -= parts[index + 1 :].count(MESSAGE_END)
                     self._parts = parts[index + 1 :]
-                    return b"".join(buffers)
+                    message, self._assembled = b"".join(self._assembled), []
+                    return message
                 if not isinstance(part, MessageStart):
-                    buffers.append(part)
+                    self._assembled.append(part)
                     self.hand_on(len(part))
 
     async def receive_end(self) -> None:

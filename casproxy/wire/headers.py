@@ -22,6 +22,7 @@ ACCEPT_ENCODING = b"identity,gzip"
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _BAD_VALUE = re.compile(rb"[\x00\r\n]|^[ \t]|[ \t]$")
 _TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
+_STATUS = re.compile(rb"\d{1,3}")
 _UNIT_SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _CONNECTION_SPECIFIC = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 _REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":path", b":authority"))
@@ -176,7 +177,7 @@ def parse_response(headers: RawHeaders) -> None:
     """
     pseudo = check_fields(headers, pseudo=frozenset((b":status",)))
     raw = pseudo.get(b":status", b"")
-    if not raw.isdigit():
+    if not _STATUS.fullmatch(raw):
         raise MalformedHeaders("a response needs :status")
     status = int(raw)
     fields = dict(headers)
@@ -196,7 +197,7 @@ def parse_trailers(headers: RawHeaders) -> CallStatus:
     raw = fields.get(b"grpc-status")
     if raw is None:
         return CallStatus(StatusCode.UNKNOWN, "the server sent no grpc-status", b"", Metadata())
-    number = int(raw) if raw.isdigit() else -1
+    number = int(raw) if _STATUS.fullmatch(raw) else -1
     code = StatusCode(number) if 0 <= number <= 16 else StatusCode.UNKNOWN
     details = metadata.decode_details(fields.get(b"grpc-status-details-bin", b""))
     return CallStatus(

@@ -15,6 +15,7 @@ import h2.events
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
+from h2.stream import StreamState
 from hyperframe.frame import GoAwayFrame
 
 from casproxy.wire import events
@@ -236,12 +237,15 @@ class Protocol:
     def can_send(self, stream_id: int) -> bool:
         """The stream is open and this side has not ended it."""
         stream = self._h2.streams.get(stream_id)
-        return stream is not None and not stream.closed
+        if stream is None:
+            return False
+        state = stream.state_machine.state
+        return state is not StreamState.CLOSED and state is not StreamState.HALF_CLOSED_LOCAL
 
     def peer_ended(self, stream_id: int) -> bool:
         """The peer's side of the stream is closed."""
         stream = self._h2.streams.get(stream_id)
-        return stream is None or stream.closed or stream.state_machine.state.name == "HALF_CLOSED_REMOTE"
+        return stream is None or stream.closed or stream.state_machine.state is StreamState.HALF_CLOSED_REMOTE
 
     def capacity(self, stream_id: int) -> int:
         """The most bytes the next DATA frame may carry; 0 or less: wait for credit."""
