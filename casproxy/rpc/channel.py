@@ -15,6 +15,7 @@ import trio
 
 from casproxy import __version__
 from casproxy.rpc.api import ClientCall
+from casproxy.rpc.backoff import Backoff
 from casproxy.rpc.client_connection import ClientConnection, deadline_after
 from casproxy.rpc.connection import Connection
 from casproxy.rpc.errors import RpcError
@@ -54,6 +55,7 @@ class Channel:
         self._budget = Budget(settings.memory_budget)
         self._connection: ClientConnection | None = None
         self._dialling = trio.Lock()
+        self._backoff = Backoff()
 
     async def unary(
         self, path: str, request: bytes, *, metadata: Metadata | None = None, timeout: float = math.inf
@@ -99,23 +101,33 @@ class Channel:
             raise RpcError(StatusCode.DEADLINE_EXCEEDED, f"no answer within {timeout:g} s")
 
     async def _usable_connection(self) -> ClientConnection:
-        async with self._dialling:
-            if self._connection is None or not self._connection.usable:
-                self._connection = await self._connect()
-            return self._connection
+        while True:
+            async with self._dialling:
+                if self._connection is None or not self._connection.usable:
+                    self._connection = await self._connect()
+                connection = self._connection
+            await connection.wait_for_slot()
+            if connection.usable:
+                return connection
 
     async def _connect(self) -> ClientConnection:
+        self._backoff.check(trio.current_time())
         try:
             stream = await self._dial()
         except (OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
             reason = "timed out" if isinstance(error, trio.TooSlowError) else str(error.__cause__ or error)
-            raise RpcError(StatusCode.UNAVAILABLE, f"cannot connect to {self._authority}: {reason}") from error
+            text = f"cannot connect to {self._authority}: {reason}"
+            raise self._backoff.failed(trio.current_time(), text) from error
         protocol = Protocol(client_side=True, settings=self._settings.wire, budget=self._budget)
         connection = ClientConnection(
             Connection(Transport(stream), protocol, self._settings.timeouts),
             max_message_size=self._settings.max_message_size,
         )
         await self._nursery.start(connection.run)
+        if not connection.usable:
+            text = f"{self._authority} closed the connection at once"
+            raise self._backoff.failed(trio.current_time(), text)
+        self._backoff.succeeded()
         return connection
 
 

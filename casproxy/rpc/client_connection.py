@@ -23,6 +23,7 @@ class ClientConnection:
         self._max_message_size = max_message_size
         self._calls: dict[int, StreamClientCall] = {}
         self._going_away = False
+        self._slot_freed = trio.lowlevel.ParkingLot()
 
     @property
     def usable(self) -> bool:
@@ -32,7 +33,15 @@ class ClientConnection:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve the connection to its end."""
         task_status.started()
-        await self._connection.run(self)
+        try:
+            await self._connection.run(self)
+        finally:
+            self._slot_freed.unpark_all()
+
+    async def wait_for_slot(self) -> None:
+        """Until the server allows one more call, or this connection takes no more."""
+        while self.usable and not self._connection.protocol.may_open:
+            await self._slot_freed.park()
 
     def start_call(self, request: RawHeaders) -> StreamClientCall:
         """Open a stream; raises ``RpcError`` UNAVAILABLE when this connection has no ids left."""
@@ -51,6 +60,7 @@ class ClientConnection:
         """The caller left."""
         self._calls.pop(call.stream_id, None)
         call.leave()
+        self._slot_freed.unpark_all()
         if self._going_away and not self._calls:
             self._connection.close_soon()
 
@@ -72,6 +82,7 @@ class ClientConnection:
     def on_go_away(self, event: events.GoAwayReceived) -> None:
         """Calls the server has not seen end with UNAVAILABLE, the others go on."""
         self._going_away = True
+        self._slot_freed.unpark_all()
         for stream_id, call in self._calls.items():
             if stream_id > event.last_stream_id:
                 call.refused()

@@ -202,6 +202,11 @@ class Protocol:
 
     # -- intents in -------------------------------------------------------------------------------
 
+    @property
+    def may_open(self) -> bool:
+        """The peer's limit on concurrent streams allows one more (client)."""
+        return len(self._credit) < self._h2.remote_settings.max_concurrent_streams
+
     def start_request(self, headers: RawHeaders) -> int:
         """Open a stream (client); returns its id.
 
