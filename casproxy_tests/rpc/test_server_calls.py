@@ -204,7 +204,7 @@ async def test_b02_content_types_of_grpc(content_type: bytes) -> None:
 async def test_b02_another_content_type_is_415(content_type: bytes | None) -> None:
     async with serving((UNARY, echo)) as world:
         peer = await ask(world, request_fields(path=UNARY.path.encode(), content_type=content_type), b"")
-    assert peer.trace(1)[0] == "HEADERS+ES"
+    assert any(text.endswith("+ES") for text in peer.trace(1))
     assert peer.field(1, b":status") == b"415"
     assert peer.status(1) is None
 

@@ -72,6 +72,7 @@ class RawPeer:
         self._decoder = Decoder()
         self._block = b""
         self._raw = b""
+        self._preface = b"" if client_side else PREFACE
         self._next_id = 1
         self.send(SettingsFrame(0, settings=settings or {}))
 
@@ -130,7 +131,10 @@ class RawPeer:
     def feed(self, data: bytes) -> None:
         """Record what arrived and answer what HTTP/2 wants answered at once."""
         self._raw += data
-        while len(self._raw) >= 9:
+        if self._preface and len(self._raw) >= len(self._preface):
+            assert self._raw.startswith(self._preface)
+            self._raw, self._preface = self._raw[len(self._preface) :], b""
+        while not self._preface and len(self._raw) >= 9:
             frame, length = Frame.parse_frame_header(memoryview(self._raw[:9]))
             if len(self._raw) < 9 + length:
                 return
