@@ -13,6 +13,7 @@ from casproxy.pipeline.api import Limits
 from casproxy.rpc.api import Method, MethodInfo
 from casproxy.rpc.errors import RpcError
 from casproxy.services.errors import error_interceptor
+from casproxy.services.readiness import Readiness
 from casproxy.services.registry import Dependencies, methods
 from casproxy.storage.api import Backend, NewResource, Tenant
 from casproxy.storage.memory import MemoryBackend
@@ -48,15 +49,22 @@ class Services:
 
     memory: MemoryBackend = field(default_factory=MemoryBackend)
     limits: Limits = field(default_factory=Limits)
-    ready: bool = True
+    readiness: Readiness = field(default_factory=Readiness)
 
     def __post_init__(self) -> None:
         self.backend = FaultyBackend(self.memory)
         self.resolver = Resolver(self.backend)
+        self.readiness.started()
         self.methods: dict[MethodInfo, Method] = {
             method.info: method
             for method in methods(
-                Dependencies(self.resolver, self.limits, version="1.2.3", chart_version="4.5", ready=lambda: self.ready)
+                Dependencies(
+                    self.resolver,
+                    self.limits,
+                    version="1.2.3",
+                    chart_version="4.5",
+                    readiness=self.readiness,
+                )
             )
         }
 
