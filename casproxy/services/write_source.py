@@ -1,7 +1,8 @@
 """Owns the sender's side of a Write: a ``ServerCall`` seen as an ``UploadSource``. Refuses to know where bytes go.
 
 When is a Write over? When its client half-closes; or a moment after ``finish_write``, for some clients wait for the
-answer before they half-close. What arrives in that moment is still checked (docs/decisions/, "When a Write is over").
+answer before they half-close. What arrives in that moment is still checked
+(docs/decisions/0006-when-a-write-is-over.md).
 """
 
 from __future__ import annotations
