@@ -25,7 +25,7 @@ _HOMES = {
     "google.rpc": ("services.*", "client.*", "cli.errors"),
     "h2": ("wire.*",),
     "hpack": ("wire.*",),
-    "httpx": ("outbound", "secrets.*", "storage.*", "auth.*"),
+    "httpx": ("outbound*", "secrets.*", "storage.*", "auth.*"),
     "hvac": ("secrets.vault",),
     "hypercorn": ("app", "web.*", "observe.log"),
     "hyperframe": ("wire.*",),
