@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,7 +17,8 @@ import pytest
 
 def require_real(program: str, reason: str) -> Path:
     """The path of ``program``, or skip (fail) the calling test. ``reason``: what it is needed for, for the reader."""
-    found = shutil.which(program)
+    beside_python = str(Path(sys.executable).parent)  # some come as Python packages, and pytest may run unactivated
+    found = shutil.which(program, path=os.pathsep.join([beside_python, os.environ.get("PATH", os.defpath)]))
     if found is None:
         missing(f"{program} is not installed; needed for {reason}")
     return Path(found)
