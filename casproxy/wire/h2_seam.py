@@ -14,6 +14,11 @@ method or by touching the named attributes, here and nowhere else, so that an up
 * ``send_data`` copies the body several times  -> ``data_header`` does the same accounting
   (``outbound_flow_control_window`` of connection and stream) and leaves the body to the caller. Only for frames
   without END_STREAM on a stream that may send, which need no state transition.
+* hpack decodes and encodes headers for whatever a peer makes it cost  -> ``wire.hpack_decoder`` and
+  ``wire.hpack_encoder``, which have limits.
+* it stores every setting a peer sends, also those nobody knows: 65,536 of them are 50 MB for a frame of 400 KB
+  -> unknown ones are dropped (RFC 9113, 6.5.2: they are to be ignored).
+* it remembers 65,536 closed streams a connection, 8 MB  -> ``MAX_CLOSED_STREAMS``.
 * ``repr(frame)`` is evaluated for every frame, for a log level that is off, and prints the whole body in
   hexadecimal: 3.8 ms per MiB  -> frames get the plain ``repr``.
 """
@@ -27,9 +32,14 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, DataReceived, Event, StreamReset
 from h2.exceptions import InvalidBodyLengthError, ProtocolError
-from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame
+from h2.settings import SettingCodes
+from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, RstStreamFrame, SettingsFrame
+
+from casproxy.wire.hpack_decoder import LeanDecoder
+from casproxy.wire.hpack_encoder import CappedEncoder
 
 FRAME_HEADER = struct.Struct(">HBBBL")
+_SETTINGS = frozenset(map(int, SettingCodes))
 _MALFORMED = ("Invalid content-length", "Conflicting content-length", "Trailers must have END_STREAM")
 """How h2's messages about one stream's headers begin; they have no class of their own."""
 
@@ -37,7 +47,9 @@ Frame.__repr__ = object.__repr__  # type: ignore[method-assign]
 
 
 class H2(H2Connection):
-    """An ``H2Connection`` with the habits above changed."""
+    """An ``H2Connection`` with the habits above changed. ``resets_sent``: RST_STREAM frames queued so far."""
+
+    MAX_CLOSED_STREAMS = 8192
 
     def __init__(self, *, client_side: bool) -> None:
         super().__init__(
@@ -51,11 +63,22 @@ class H2(H2Connection):
                 normalize_outbound_headers=False,
             )
         )
+        self.encoder = CappedEncoder()
+        self.decoder = LeanDecoder()
+        self.resets_sent = 0
 
     @property
     def open_inbound_streams(self) -> int:
         """Nothing: the limit is enforced by ``wire.protocol``."""
         return 0
+
+    def _prepare_for_sending(self, frames: list[Frame]) -> None:
+        self.resets_sent += sum(type(frame) is RstStreamFrame for frame in frames)
+        super()._prepare_for_sending(frames)
+
+    def _receive_settings_frame(self, frame: SettingsFrame) -> tuple[list[Frame], list[Event]]:
+        frame.settings = {code: value for code, value in frame.settings.items() if code in _SETTINGS}
+        return super()._receive_settings_frame(frame)
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
         event = ConnectionTerminated()
