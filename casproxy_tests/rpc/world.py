@@ -116,9 +116,12 @@ class ServerWorld:
 
     async def dial(self) -> trio.abc.Stream:
         """For a channel of ours at the other end."""
-        near, far = trio.testing.memory_stream_pair()
-        self.listener.connect(far)
         await trio.lowlevel.checkpoint()
+        near, far = trio.testing.memory_stream_pair()
+        try:
+            self.listener.connect(far)
+        except trio.ClosedResourceError as error:
+            raise OSError("connection refused") from error
         return near
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
