@@ -4,10 +4,10 @@
 
     start-up                                        drain (SIGTERM, SIGINT)
     1  ports bound (nobody is answered yet)         1  not ready any more: /statusz?readiness=1 says 503
-    2  keys read, secret source checked             2  gRPC: stops accepting, GOAWAY, calls in flight go on
+    2  keys read and watched, secret source checked 2  gRPC: stops accepting, GOAWAY, calls in flight go on
     3  secret cache: a nursery of its own           3  server.drain_grace is over: the rest ends with UNAVAILABLE
     4  storage, services, interceptors              4  HTTP and metrics stop (they told the truth until here)
-    5  HTTP and metrics answer                      5  the secret cache's nursery ends
+    5  HTTP and metrics answer                      5  the nurseries of secret cache and keys end
     6  gRPC accepts; ready                          6  ports closed, the process exits 0
 
 A second signal cancels everything at once. What goes wrong before 6 is a ``ConfigError`` or ``OSError`` that ends the
@@ -31,7 +31,8 @@ import trio
 from casproxy import __version__
 from casproxy.auth.claims import Claims
 from casproxy.auth.interceptor import auth_interceptor
-from casproxy.auth.keys import StaticKeys, read_key_file
+from casproxy.auth.keys import KeySource
+from casproxy.auth.resolve import open_keys
 from casproxy.auth.verifier import Verifier, VerifierSettings
 from casproxy.config import Config
 from casproxy.config.memory import memory_budget
@@ -44,7 +45,7 @@ from casproxy.pipeline.api import Limits
 from casproxy.rpc.api import Method, ServerCall
 from casproxy.rpc.server import Server, ServerSettings
 from casproxy.secrets.cache import open_cache
-from casproxy.secrets.resolve import cache_settings, open_source
+from casproxy.secrets.resolve import cache_settings, open_checked_source
 from casproxy.services import registry
 from casproxy.services.errors import error_interceptor
 from casproxy.services.readiness import Readiness
@@ -139,16 +140,18 @@ class App:
         """Start up, serve, drain. Started when calls are accepted. Cancelled: everything ends at once."""
         config, addresses = self.config, ports.addresses()
         tls = _tls_context(config.server.grpc.tls_config)
-        verifier = _verifier(config.auth)
-        source = open_source(config.credentials_service)
-        await source.check()
         async with (
+            open_keys(config.auth) as keys,
+            open_checked_source(config.credentials_service) as source,
             open_cache(source, cache_settings(config.credentials_service)) as secrets,
-            open_stack(fs_root=config.storage.fs.root, read_secret=secrets.read) as stack,
+            open_stack(fs_root=config.storage.fs.root, read_secret=secrets.read, drop_secret=secrets.drop) as stack,
             trio.open_nursery() as http,
         ):
             methods = registry.methods(self._dependencies(stack))
             metrics = Metrics(method.info for method in methods)
+            metrics.watch_keys(keys.ages)
+            verifier = _verifier(keys, config.auth)
+            metrics.count_secrets(secrets.stats.by_result)
             stop_http = trio.Event()
             await http.start(serve_http, pages(self._status_pages(stack)), ports.http, stop_http)
             await http.start(serve_http, pages(metrics_pages(metrics)), ports.metrics, stop_http)
@@ -215,10 +218,7 @@ def _who_calls(call: ServerCall) -> Caller | None:
     return None if claims is None else Caller(claims.org_id, claims.role.value, claims.backend)
 
 
-def _verifier(auth: Auth) -> Verifier:
-    if auth.public_key_path is None:
-        raise ConfigError("auth.public_key_path is not set; name the PEM file of the key that verifies tokens")
-    keys = StaticKeys(read_key_file(auth.public_key_path))
+def _verifier(keys: KeySource, auth: Auth) -> Verifier:
     return Verifier(keys, VerifierSettings(require_exp=auth.require_exp, issuer=auth.issuer))
 
 

@@ -128,22 +128,33 @@ class Server(Section, frozen=True, kw_only=True):
 
 
 class Jwks(Section, frozen=True, kw_only=True):
-    """Keys from a JWKS document."""
+    """Keys from a JWKS document, matched by ``kid``. Times below a second where it matters: ``ConfigError``."""
 
-    url: Annotated[Text | None, doc("Address of the document.", since=PLANNED)] = None
-    path: Annotated[FilePath | None, doc("File with the document.", since=PLANNED)] = None
-    refresh: Annotated[Seconds, doc("How often the document is read again.", since=PLANNED)] = 300.0
-    max_stale: Annotated[Seconds, doc("How long the last good keys serve in an outage.", since=PLANNED)] = 86_400.0
+    url: Annotated[Text | None, doc("Address of the document, http or https. Redirects are not followed.")] = None
+    path: Annotated[FilePath | None, doc("File or directory with such documents, read again when it changes.")] = None
+    refresh: Annotated[Seconds, doc("How often `url` is read again; at least `1s`.")] = 300.0
+    max_stale: Annotated[Seconds, doc("How long the last good keys serve once the document cannot be read.")] = 86_400.0
+    refetch_interval: Annotated[
+        Seconds, doc("An unknown `kid` has all keys read again, at most this often; at least `1s`.")
+    ] = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("refresh", "refetch_interval"):
+            if getattr(self, name) < 1.0:
+                raise ConfigError(f"auth.jwks.{name}: want 1s or more, so that the server of the document is not flooded")
 
 
 class Auth(Section, frozen=True, kw_only=True):
     """How tokens are verified."""
 
-    public_key_path: Annotated[FilePath | None, doc("PEM file with the key or keys that verify tokens.")] = None
+    public_key_path: Annotated[
+        FilePath | None,
+        doc("PEM file with the key or keys that verify tokens, or a directory of such files; read again on change."),
+    ] = None
     robot_account_public_key_path: Annotated[
         FilePath | None, doc("Deprecated name of `public_key_path`.", alias_of="public_key_path")
     ] = None
-    jwks: Annotated[Jwks, doc("Keys from a JWKS document.", since=PLANNED)] = Jwks()
+    jwks: Annotated[Jwks, doc("Keys from a JWKS document, matched by `kid`.")] = Jwks()
     require_exp: Annotated[Flag, doc("Refuse tokens that never expire.")] = False
     issuer: Annotated[Text | None, doc("Refuse tokens of any other issuer (`iss`).")] = None
 
@@ -154,47 +165,75 @@ class FileSource(Section, frozen=True, kw_only=True):
     path: Annotated[FilePath, doc("A map of secret id to credentials object (0600), or a directory of such objects.")]
 
 
-class VaultSource(Section, frozen=True, kw_only=True):
-    """Secrets in Vault or OpenBao, KV version 2."""
+class AppRole(Section, frozen=True, kw_only=True):
+    """A login to Vault with the AppRole method."""
 
-    address: Annotated[Text, doc("Address of the server.", since=PLANNED)]
-    token: Annotated[SecretText | None, doc("Token to log in with.", since=PLANNED)] = None
-    mount_path: Annotated[Text, doc("Mount of the KV engine.", since=PLANNED)] = "secret"
+    role_id: Annotated[Text, doc("Id of the role.")]
+    secret_id: Annotated[SecretText, doc("The role's secret id.")]
+    mount_path: Annotated[Text, doc("Mount of the login method.")] = "approle"
+
+
+class KubernetesLogin(Section, frozen=True, kw_only=True):
+    """A login to Vault with this pod's service account."""
+
+    role: Annotated[Text, doc("Name of the role.")]
+    mount_path: Annotated[Text, doc("Mount of the login method.")] = "kubernetes"
+    token_file: Annotated[FilePath, doc("File with the service account's token, read at each login.")] = Path(
+        "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    )
+
+
+class VaultSource(Section, frozen=True, kw_only=True):
+    """Secrets in Vault or OpenBao, KV version 2. Exactly one way to log in is not None, else ``ConfigError``."""
+
+    address: Annotated[Text, doc("Address of the server.")]
+    token: Annotated[SecretText | None, doc("Token to show, used as it is.")] = None
+    app_role: Annotated[AppRole | None, doc("Log in with AppRole, and renew.")] = None
+    kubernetes: Annotated[KubernetesLogin | None, doc("Log in with this pod's service account, and renew.")] = None
+    mount_path: Annotated[Text, doc("Mount of the KV engine.")] = "secret"
+    namespace: Annotated[Text, doc("Namespace of mounts and logins.")] = ""
+    ca_file: Annotated[
+        FilePath | None, doc("PEM file with the CA of the server.", when_unset="the usual public CAs")
+    ] = None
+
+    def __post_init__(self) -> None:
+        ways = [way for way in ("token", "app_role", "kubernetes") if getattr(self, way) is not None]
+        if len(ways) != 1:
+            found = f"names {' and '.join(ways)}" if ways else "names no way to log in"
+            raise ConfigError(f"credentials_service.vault: {found}; give exactly one of token, app_role and kubernetes")
 
 
 class AwsCreds(Section, frozen=True, kw_only=True):
     """Static AWS keys."""
 
-    access_key: Annotated[Text, doc("Access key id.", since=PLANNED)]
-    secret_key: Annotated[SecretText, doc("Secret access key.", since=PLANNED)]
+    access_key: Annotated[Text, doc("Access key id.")]
+    secret_key: Annotated[SecretText, doc("Secret access key.")]
 
 
 class AwsSource(Section, frozen=True, kw_only=True):
     """Secrets in AWS Secrets Manager."""
 
-    region: Annotated[Text, doc("AWS region.", since=PLANNED)]
-    creds: Annotated[AwsCreds | None, doc("Static keys; absent: the ambient chain.", since=PLANNED)] = None
+    region: Annotated[Text, doc("AWS region.")]
+    creds: Annotated[AwsCreds | None, doc("Static keys; absent: the ambient chain.")] = None
 
 
 class GcpSource(Section, frozen=True, kw_only=True):
     """Secrets in GCP Secret Manager."""
 
-    project_id: Annotated[Text, doc("Project that holds the secrets.", since=PLANNED)]
+    project_id: Annotated[Text, doc("Project that holds the secrets.")]
     service_account_key: Annotated[
         FilePath | None,
-        doc("Service account key file.", since=PLANNED, when_unset="application default credentials"),
+        doc("Service account key file.", when_unset="application default credentials"),
     ] = None
 
 
 class AzureSource(Section, frozen=True, kw_only=True):
     """Secrets in Azure Key Vault."""
 
-    vault_uri: Annotated[Text, doc("Address of the vault.", since=PLANNED)]
-    tenant_id: Annotated[Text | None, doc("Directory (tenant) id.", since=PLANNED)] = None
-    client_id: Annotated[Text | None, doc("Application (client) id.", since=PLANNED)] = None
-    client_secret: Annotated[
-        SecretText | None, doc("Client secret.", since=PLANNED, when_unset="workload identity")
-    ] = None
+    vault_uri: Annotated[Text, doc("Address of the vault.")]
+    tenant_id: Annotated[Text | None, doc("Directory (tenant) id.")] = None
+    client_id: Annotated[Text | None, doc("Application (client) id.")] = None
+    client_secret: Annotated[SecretText | None, doc("Client secret.", when_unset="workload identity")] = None
 
 
 class SecretCache(Section, frozen=True, kw_only=True):
@@ -211,15 +250,15 @@ class CredentialsService(Section, frozen=True, kw_only=True):
     Without any, ``file`` is ``secrets.yaml`` in the working directory. Two of them: ``ConfigError``.
     """
 
-    secret_prefix: Annotated[Text, doc("Prefix of the probe that checks the source at start.", since=PLANNED)] = ""
+    secret_prefix: Annotated[Text, doc("Where the check at start looks for a secret that must be missing.")] = ""
     file: Annotated[
         FileSource | None,
         doc("Secrets in a file.", when_unset="`secrets.yaml` in the working directory, if there is no other source"),
     ] = None
-    vault: Annotated[VaultSource | None, doc("Secrets in Vault or OpenBao.", since=PLANNED)] = None
-    aws_secret_manager: Annotated[AwsSource | None, doc("Secrets in AWS Secrets Manager.", since=PLANNED)] = None
-    gcp_secret_manager: Annotated[GcpSource | None, doc("Secrets in GCP Secret Manager.", since=PLANNED)] = None
-    azure_key_vault: Annotated[AzureSource | None, doc("Secrets in Azure Key Vault.", since=PLANNED)] = None
+    vault: Annotated[VaultSource | None, doc("Secrets in Vault or OpenBao.")] = None
+    aws_secret_manager: Annotated[AwsSource | None, doc("Secrets in AWS Secrets Manager.")] = None
+    gcp_secret_manager: Annotated[GcpSource | None, doc("Secrets in GCP Secret Manager.")] = None
+    azure_key_vault: Annotated[AzureSource | None, doc("Secrets in Azure Key Vault.")] = None
     timeout: Annotated[Seconds, doc("Bounds one look-up.")] = 5.0
     cache: Annotated[SecretCache, doc("How long secrets are kept.")] = SecretCache()
 

@@ -24,7 +24,10 @@ _SECRET_KEYS = re.compile(
 )
 _TOKEN = re.compile(r"\beyJ[\w-]*\.[\w-]*(?:\.[\w-]*)?|\bbearer\s+[^\s'\"]+", re.IGNORECASE)
 _QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s'\"?#]*|/[\w:./%-]*)\?[^\s'\"]+", re.IGNORECASE)
-_CHATTY = ("httpx", "httpcore", "hpack", "h2", "botocore", "boto3", "urllib3", "hypercorn.error", "google")
+_CHATTY = (
+    *("httpx", "httpcore", "hpack", "h2", "urllib3", "hypercorn.error"),
+    *("botocore", "boto3", "google", "azure", "msal"),  # at DEBUG the first three log whole answers, secrets included
+)
 
 
 def configure(level: str = "info", log_format: str = "auto", stream: TextIO | None = None) -> None:

@@ -6,7 +6,7 @@ exists at 0 from the start, so that a rate over a method nobody called yet is 0 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,7 +17,9 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from casproxy import __version__
 from casproxy.rpc.api import MethodInfo, Traffic
@@ -91,10 +93,53 @@ class Metrics:
         """A peer ran into the limit of this name."""
         self._limits.labels(limit).inc()
 
+    def count_secrets(self, by_result: Callable[[], Mapping[str, int]]) -> None:
+        """Export the counts of the secret cache, asked for at each scrape."""
+        self.registry.register(_SecretCache(by_result))
+
+    def watch_keys(self, ages: Callable[[], Mapping[str, float]]) -> None:
+        """Export how old the verification keys are, in seconds by setting, asked for at each scrape."""
+        self.registry.register(_KeyAges(ages))
+
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The scrape and its content type: OpenMetrics when ``accept`` asks for it, else the Prometheus text format."""
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
+
+
+class _SecretCache(Collector):
+    """Counts that somebody else keeps."""
+
+    def __init__(self, by_result: Callable[[], Mapping[str, int]]) -> None:
+        self._by_result = by_result
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        family = CounterMetricFamily(
+            "casproxy_secret_cache",
+            "What the secret cache did. hit: answered at once; lookup: asked the source; failure: found it down; "
+            "stale: answered with an old secret because of that.",
+            labels=["result"],
+        )
+        for result, count in self._by_result().items():
+            family.add_metric([result], count)
+        yield family
+
+
+class _KeyAges(Collector):
+    """Ages that somebody else knows."""
+
+    def __init__(self, ages: Callable[[], Mapping[str, float]]) -> None:
+        self._ages = ages
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "casproxy_auth_key_age_seconds",
+            "Time since the keys of this setting were last read without a fault; +Inf: never yet.",
+            labels=["setting"],
+        )
+        for setting, seconds in self._ages().items():
+            family.add_metric([setting], seconds)
+        yield family
 
 
 def grpc_code_name(code: StatusCode) -> str:

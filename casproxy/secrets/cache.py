@@ -61,6 +61,10 @@ class CacheStats:
     failures: int = 0
     stale: int = 0
 
+    def by_result(self) -> dict[str, int]:
+        """The counts by the names that metrics give them."""
+        return {"hit": self.hits, "lookup": self.lookups, "failure": self.failures, "stale": self.stale}
+
 
 @dataclass(slots=True)
 class _Entry:
@@ -240,7 +244,8 @@ class SecretCache:
         if entry is not None:
             entry.source_down = True
             entry.refresh_at = trio.current_time() + self._settings.retry_interval
-        _log.warning("secret_unavailable", secret_id=secret_id, error=str(error), serving_last_known=known)
+        cause = {"cause": str(error.__cause__)} if error is not None and error.__cause__ is not None else {}
+        _log.warning("secret_unavailable", secret_id=secret_id, error=str(error), serving_last_known=known, **cause)
 
 
 def _is_outage(outcome: Secret | Exception | None) -> bool:

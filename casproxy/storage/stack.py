@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -21,9 +22,13 @@ from casproxy.errors import BackendNotFound
 from casproxy.secrets.api import Secret
 from casproxy.storage.api import Backend, Tenant
 from casproxy.storage.local.root import open_local_root
+from casproxy.storage.refusals import RefusalTeller
 
 ReadSecret: TypeAlias = Callable[[str], Awaitable[Secret]]
 """``SecretSource.read``, cached and with a deadline of its own."""
+
+DropSecret: TypeAlias = Callable[[str], object]
+"""``SecretCache.drop``: a store refused the secret of this id, which may be old."""
 
 BackendFactory: TypeAlias = Callable[[Secret, Tenant], Backend]
 """Opens a tenant's store without I/O. Errors: ``SecretMalformed``, ``BackendRefused``."""
@@ -38,9 +43,15 @@ class Stack:
     """The ``BackendResolver`` of the process."""
 
     def __init__(
-        self, read_secret: ReadSecret, factories: Mapping[str, BackendFactory], *, capacity: int = _OPEN_BACKENDS
+        self,
+        read_secret: ReadSecret,
+        factories: Mapping[str, BackendFactory],
+        *,
+        capacity: int = _OPEN_BACKENDS,
+        drop_secret: DropSecret | None = None,
     ) -> None:
         self._read_secret = read_secret
+        self._drop_secret = drop_secret
         self._factories = dict(factories)
         self._capacity = capacity
         self._open: OrderedDict[tuple[str, str, str], Backend] = OrderedDict()
@@ -62,19 +73,24 @@ class Stack:
             if len(self._open) > self._capacity:
                 self._open.popitem(last=False)
         self._open.move_to_end(key)
-        return backend
+        if self._drop_secret is None:
+            return backend
+        return RefusalTeller(backend, partial(self._drop_secret, tenant.secret_id))
 
 
 @asynccontextmanager
-async def open_stack(*, fs_root: Path | None, read_secret: ReadSecret) -> AsyncIterator[Stack]:
+async def open_stack(
+    *, fs_root: Path | None, read_secret: ReadSecret, drop_secret: DropSecret | None = None
+) -> AsyncIterator[Stack]:
     """Open every configured place; leaving closes them. ``fs_root``: None when there is no FS backend.
 
+    ``drop_secret`` is told when a store refuses a tenant, so that the next call reads the secret again.
     Entering creates ``fs_root`` if need be and sweeps what crashed uploads left there. Raises ``ConfigError``.
     """
     factories: dict[str, BackendFactory] = {}
     if fs_root is None:
-        yield Stack(read_secret, factories)
+        yield Stack(read_secret, factories, drop_secret=drop_secret)
         return
     async with open_local_root(fs_root) as root:
         factories[FS] = lambda secret, tenant: root.backend(secret.text("Path"))
-        yield Stack(read_secret, factories)
+        yield Stack(read_secret, factories, drop_secret=drop_secret)

@@ -335,7 +335,7 @@ def test_an_unknown_key_that_explains_a_missing_one_is_told_as_well() -> None:
 
 
 def test_two_sources_are_one_too_many(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("credentials_service: {vault: {address: a}}")
+    (tmp_path / "a.yaml").write_text("credentials_service: {vault: {address: a, token: t}}")
     (tmp_path / "b.yaml").write_text("credentials_service: {file: {path: p}}")
     with pytest.raises(InvalidConfig, match="credentials_service: names vault and file; keep exactly one of them"):
         load(tmp_path, {})

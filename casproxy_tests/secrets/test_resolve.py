@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from casproxy.config.kinds import SecretStr
 from casproxy.config.model import (
+    AwsCreds,
     AwsSource,
     AzureSource,
     CredentialsService,
@@ -17,30 +21,59 @@ from casproxy.config.model import (
 )
 from casproxy.errors import ConfigError
 from casproxy.secrets.cache import CacheSettings
-from casproxy.secrets.resolve import cache_settings, open_source
+from casproxy.secrets.resolve import cache_settings, open_checked_source, open_source, source_name
 from casproxy_tests.secrets.file_rig import MapRig
+
+KEYS = AwsCreds(access_key="AKIAEXAMPLE", secret_key=SecretStr("none"))
+AZURE = AzureSource(
+    vault_uri="https://v.vault.azure.net", tenant_id="t", client_id="c", client_secret=SecretStr("none")
+)
 
 
 async def test_a_file(tmp_path: Path) -> None:
     rig = MapRig(tmp_path)
     rig.put("a", {"password": "x"})
-    source = open_source(CredentialsService(file=FileSource(path=rig.path)))
-    await source.check()
-    assert (await source.read("a")).text("password") == "x"
+    async with open_checked_source(CredentialsService(file=FileSource(path=rig.path))) as source:
+        assert (await source.read("a")).text("password") == "x"
 
 
 @pytest.mark.parametrize(
-    "service",
+    ("service", "kind"),
     [
-        CredentialsService(vault=VaultSource(address="http://127.0.0.1:8200")),
-        CredentialsService(aws_secret_manager=AwsSource(region="eu-west-1")),
-        CredentialsService(gcp_secret_manager=GcpSource(project_id="p")),
-        CredentialsService(azure_key_vault=AzureSource(vault_uri="https://v.example")),
+        (CredentialsService(vault=VaultSource(address="http://127.0.0.1:8200", token=SecretStr("t"))), "Vault"),
+        (CredentialsService(aws_secret_manager=AwsSource(region="eu-west-1", creds=KEYS)), "AwsSecretsManager"),
+        (CredentialsService(azure_key_vault=AZURE), "AzureKeyVault"),
     ],
 )
-def test_sources_this_version_does_not_have(service: CredentialsService) -> None:
-    with pytest.raises(ConfigError, match=r"^credentials_service: not available in this version: [a-z_]+; use"):
-        open_source(service)
+async def test_each_key_opens_its_source(service: CredentialsService, kind: str) -> None:
+    async with open_source(service) as source:
+        assert type(source).__name__ == kind
+    assert source_name(service) in repr(service)
+
+
+async def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
+    section = GcpSource(project_id="p", service_account_key=tmp_path / "none.json")
+    with pytest.raises(
+        ConfigError, match=r"^credentials_service\.gcp_secret_manager\.service_account_key: cannot read"
+    ):
+        async with open_source(CredentialsService(gcp_secret_manager=section)):
+            pass
+
+
+def test_a_vault_without_a_login_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^credentials_service\.vault: names no way to log in; give exactly one of"):
+        VaultSource(address="http://127.0.0.1:8200")
+
+
+def test_a_source_imports_no_other_vendors_sdk() -> None:
+    """``casproxy serve`` with secrets in a file must not pay for cloud SDKs."""
+    program = (
+        "import sys, casproxy.app\n"
+        "sdks = {'hvac', 'boto3', 'botocore', 'google.cloud.secretmanager_v1', 'grpc', 'azure.identity', 'requests'}\n"
+        "print(sorted(sdks & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
 
 
 def test_defaults_agree() -> None:
