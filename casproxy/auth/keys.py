@@ -1,17 +1,18 @@
-"""Owns the keys tokens are checked with: reading them from PEM, and which algorithms each kind allows.
+"""Owns the keys tokens are checked with: what a source of them promises, PEM, and which algorithms each kind allows.
 
 The algorithm is bound to the key, never to what a token says of itself (RFC 8725, section 3.1), so a public key cannot
 be replayed as an HMAC secret. Refuses to know tokens and claims. Reading a file blocks: do it at start-up or in a
-worker thread.
+worker thread. ``jwks`` reads the other form keys come in, ``key_ring`` keeps them current.
 """
 
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -24,7 +25,11 @@ from casproxy.errors import ConfigError
 
 PublicKey: TypeAlias = EllipticCurvePublicKey | Ed25519PublicKey | RSAPublicKey
 
-_MAX_FILE = 1024 * 1024
+MAX_DOCUMENT: Final = 1024 * 1024
+"""Bytes, of a file or document with keys."""
+MAX_KEYS: Final = 100
+"""Of one file, directory or document. A token without ``kid`` may be tried with each of them."""
+
 _MIN_RSA_BITS = 2048
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 _PUBLIC_LABELS = {b"PUBLIC KEY", b"RSA PUBLIC KEY"}
@@ -42,10 +47,17 @@ class VerificationKey:
 
 
 class KeySource(Protocol):
-    """Where verification keys come from. Never blocks: fetching and reloading are tasks of their own."""
+    """Where verification keys come from."""
 
     def keys(self) -> Sequence[VerificationKey]:
-        """The keys that are good now. The same object until they change, so that caches can tell by identity."""
+        """The keys that are good now, without blocking. The same object until they change: caches tell by identity."""
+
+    async def seek(self) -> None:
+        """A token names a key nobody knows: look again, unless that was done a moment ago; ``keys`` may then differ.
+
+        Waits for an answer, however late keys are, for a bounded time. Cancelled, it leaves at once; others who wait
+        for the same answer still get it. Never fails.
+        """
 
 
 class StaticKeys:
@@ -60,25 +72,37 @@ class StaticKeys:
         """Always the same keys."""
         return self._keys
 
+    async def seek(self) -> None:
+        """There is nowhere to look."""
+
+
+def read_document(path: Path, *, what: str) -> bytes:
+    """A file of at most ``MAX_DOCUMENT`` bytes; ``ConfigError`` otherwise, where ``what`` says what it should hold."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
+            raise ConfigError(f"cannot read {what} {path}: it is not a regular file")
+        with path.open("rb") as file:
+            data = file.read(MAX_DOCUMENT + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read {what} {path}: {error.strerror}") from error
+    if len(data) > MAX_DOCUMENT:
+        raise ConfigError(f"{path} is larger than {MAX_DOCUMENT} bytes: does it hold {what}?")
+    return data
+
 
 def read_key_file(path: Path) -> tuple[VerificationKey, ...]:
     """Every public key and certificate in a PEM file, at least one; ``ConfigError`` says what to do otherwise."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot read the public key {path}: {error.strerror}; set auth.public_key_path") from error
-    if len(data) > _MAX_FILE:
-        raise ConfigError(f"{path} is larger than {_MAX_FILE} bytes: is it the PEM file of a public key?")
-    return parse_pem(data, origin=str(path))
+    return parse_pem(read_document(path, what="the public key"), origin=str(path))
 
 
 def parse_pem(data: bytes, *, origin: str) -> tuple[VerificationKey, ...]:
     """Read one or more PEM blocks; ``origin`` names them in a ``ConfigError``. Text around the blocks is ignored."""
-    keys = tuple(_parse_block(match[0], match[1], origin) for match in _BLOCK.finditer(data))
-    if not keys:
+    blocks = list(_BLOCK.finditer(data))
+    if not blocks:
         raise ConfigError(f"{origin} holds no PEM block: want -----BEGIN PUBLIC KEY-----")
-    return keys
+    if len(blocks) > MAX_KEYS:
+        raise ConfigError(f"{origin} holds {len(blocks)} PEM blocks; at most {MAX_KEYS} are read")
+    return tuple(_parse_block(block[0], block[1], origin) for block in blocks)
 
 
 def algorithms_for(key: object) -> tuple[str, ...]:

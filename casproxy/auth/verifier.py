@@ -19,7 +19,7 @@ import trio
 
 from casproxy.auth.claims import Claims
 from casproxy.auth.keys import KeySource, VerificationKey
-from casproxy.auth.verify import check_time, require_token, verify
+from casproxy.auth.verify import UnknownKid, check_time, require_token, verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +74,31 @@ class Verifier:
             return claims if claims is not None else await self._check(name, token)
 
     def _recall(self, name: bytes) -> Claims | None:
-        keys = self._source.keys()
-        if keys is not self._keys:
-            self._keys = keys
-            self._verdicts.clear()
+        self._renew_keys()
         claims = self._verdicts.get(name)
         if claims is not None:
             check_time(claims, self._now())
             self._verdicts.move_to_end(name)
         return claims
 
+    def _renew_keys(self) -> None:
+        keys = self._source.keys()
+        if keys is not self._keys:
+            self._keys = keys
+            self._verdicts.clear()
+
     async def _check(self, name: bytes, token: str) -> Claims:
+        tried = self._keys
+        try:
+            return await self._check_once(name, token)
+        except UnknownKid:
+            await self._source.seek()
+            self._renew_keys()
+            if self._keys is tried:
+                raise
+        return await self._check_once(name, token)
+
+    async def _check_once(self, name: bytes, token: str) -> Claims:
         keys = self._keys
         self.signature_checks += 1
         check = partial(verify, require_exp=self._settings.require_exp, issuer=self._settings.issuer)

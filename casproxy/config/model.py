@@ -141,7 +141,7 @@ class Jwks(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in ("refresh", "refetch_interval"):
             if getattr(self, name) < 1.0:
-                raise ConfigError(f"auth.jwks.{name}: want 1s or more, so that the server of the document is not flooded")
+                raise ConfigError(f"auth.jwks.{name}: want 1s or more, for the sake of the document's server")
 
 
 class Auth(Section, frozen=True, kw_only=True):
