@@ -221,6 +221,17 @@ async def test_b15_a_reset_is_mapped(reset: int, code: int) -> None:
     assert (await asked(begin_and_reset)).code == code
 
 
+async def test_b15_a_status_counts_more_than_the_reset_behind_it() -> None:
+    def answer(peer: RawPeer) -> None:
+        peer.headers(1, [*RESPONSE, (b"grpc-status", b"8"), (b"grpc-message", b"too large")])
+        peer.reset(1, 0)
+
+    outcome = await asked(answer)
+    assert outcome.code is StatusCode.RESOURCE_EXHAUSTED
+    assert outcome.error is not None
+    assert outcome.error.message == "too large"
+
+
 async def test_b15_a_cancelling_server_after_the_deadline_means_the_deadline(mock_clock: MockClock) -> None:
     outcome = Outcome()
     async with channel() as world, trio.open_nursery() as nursery:

@@ -184,6 +184,18 @@ def test_b06_a_bomb_is_inflated_to_one_byte_over_the_limit_at_most(size: int) ->
     assert LIMIT - 10 <= inflated <= LIMIT + 1
 
 
+def test_b06_a_bomb_allocates_no_more_however_much_is_asked_for() -> None:
+    decoder = MessageDecoder(LIMIT, gzip=True)
+    decoder.push(packed(bytes(500_000), compressed=True))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BrokenMessage, match="inflates to more than"):
+            decoder.pull(1 << 30)
+        assert tracemalloc.get_traced_memory()[1] < 100_000  # zlib's own state is most of it
+    finally:
+        tracemalloc.stop()
+
+
 def test_b06_a_message_that_inflates_to_exactly_the_limit_passes() -> None:
     assert decoded(packed(bytes(LIMIT), compressed=True), []) == [bytes(LIMIT)]
 
