@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from pathlib import Path
 
 import pytest
@@ -91,10 +92,17 @@ def test_a_private_key_does_not_belong_here(form: PrivateFormat) -> None:
     assert pem.splitlines()[1].decode() not in str(caught.value)
 
 
-def test_unreadable_files_name_the_setting(tmp_path: Path) -> None:
-    for path, reason in ((tmp_path / "absent", "No such file"), (tmp_path, "Is a directory")):
-        with pytest.raises(ConfigError, match=rf"^cannot read the public key .*{reason}.*set auth\.public_key_path$"):
-            read_key_file(path)
+def test_unreadable_files_say_why(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # opening one would wait for ever
+    for name, reason in (("absent", "No such file"), (".", "it is not a regular"), ("pipe", "it is not a regular")):
+        with pytest.raises(ConfigError, match=rf"^cannot read the public key .*: {reason} file"):
+            read_key_file(tmp_path / name)
+
+
+def test_too_many_keys_are_refused() -> None:
+    assert len(parse_pem(forge.public_pem("Ed25519") * 100, origin="auth.pem")) == 100
+    with pytest.raises(ConfigError, match=r"^auth\.pem holds 101 PEM blocks; at most 100 are read$"):
+        parse_pem(forge.public_pem("Ed25519") * 101, origin="auth.pem")
 
 
 def test_a_huge_file_is_refused(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_answers_that_need_nothing_load_nothing(arguments: tuple[str, ...], tmp_
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ((), "give a command: dev, serve, upload, download, describe, status, token, config; see 'casproxy --help'"),
+        ((), f"give a command: {', '.join(COMMANDS)}; see 'casproxy --help'"),
         (("upolad",), "unknown command 'upolad'; did you mean upload? See 'casproxy --help'"),
         (("xyzzy",), "unknown command 'xyzzy'; see 'casproxy --help'"),
         (("--verson",), "the following arguments are required: COMMAND; see 'casproxy --help'"),
