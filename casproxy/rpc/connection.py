@@ -16,6 +16,7 @@ from typing import Protocol as TypingProtocol
 
 import trio
 
+from casproxy.rpc.credit_queue import CreditQueue
 from casproxy.rpc.errors import StreamGone
 from casproxy.rpc.patience import ConnectionTimeouts, Expired, Patience
 from casproxy.rpc.stream import MessageStream
@@ -71,6 +72,7 @@ class Connection:
         self._timeouts = timeouts
         self._patience = Patience(timeouts, trio.current_time())
         self._on_limit = on_limit
+        self._credit_queue = CreditQueue(protocol)
         self._writer_parked = trio.lowlevel.ParkingLot()
         self._closing = False
         self._reader_done = False
@@ -79,10 +81,18 @@ class Connection:
         """Something was queued."""
         self._writer_parked.unpark()
 
+    def limit_reached(self, limit: str) -> None:
+        """The peer ran into the limit of this name."""
+        self._on_limit(limit)
+
     def open_stream(self, stream_id: int) -> MessageStream:
         """A stream with a task of its own; ``close_stream`` when that task is done."""
         stream = MessageStream(
-            stream_id, self.protocol, wake_writer=self.wake_writer, output_drained=self.output_drained
+            stream_id,
+            self.protocol,
+            wake_writer=self.wake_writer,
+            output_drained=self.output_drained,
+            credit_queue=self._credit_queue,
         )
         self.streams[stream_id] = stream
         return stream
@@ -119,21 +129,29 @@ class Connection:
 
     async def _read(self, owner: ConnectionOwner) -> None:
         while data := await self._receive():
-            now = trio.current_time()
             try:
-                received = self.protocol.receive(data, now)
+                await self._digest(data, owner)
             except ConnectionBroken as error:
                 log.info("connection of %s ended: %s", self.transport.peer, error)
-                self._on_limit(error.limit or "protocol_error")
+                self.limit_reached(error.limit or "protocol_error")
                 break
-            for event in received:
+        self._reader_done = True
+        self.close_soon()
+
+    async def _digest(self, data: bytes, owner: ConnectionOwner) -> None:
+        """Act on what arrived, in steps of bounded work: a read full of expensive frames makes nobody else wait."""
+        now = trio.current_time()
+        while True:
+            for event in self.protocol.receive(data, now):
                 self._dispatch(event, owner)
-            self._patience.received(now, greeted=self.protocol.greeted, unfinished=self.protocol.unfinished)
             self.wake_writer()
             while self.protocol.congested or self.protocol.output_size > OUTPUT_LIMIT:
                 await self.output_drained.park()
-        self._reader_done = True
-        self.close_soon()
+            if not self.protocol.pending:
+                break
+            await trio.lowlevel.checkpoint()
+            data = b""
+        self._patience.received(now, greeted=self.protocol.greeted, unfinished=self.protocol.unfinished)
 
     async def _receive(self) -> bytes:
         """The next bytes; ``b""`` at the end, or when the peer was waited for long enough."""
@@ -147,7 +165,7 @@ class Connection:
                 self.wake_writer()
             elif why is not Expired.IDLE or not self.streams:  # a stream may have come from our side meanwhile
                 log.info("connection of %s ended: %s", self.transport.peer, why.value)
-                self._on_limit(why.value)
+                self.limit_reached(why.value)
                 self.protocol.go_away(self.protocol.last_peer_stream, text=why.value.encode())
                 return b""
 
@@ -172,6 +190,11 @@ class Connection:
                     owner.on_reset(event)
             case events.CreditReceived(stream_id=stream_id):
                 self._on_credit(stream_id)
+            case events.SettingsReceived():
+                for stream in self.streams.values():
+                    stream.on_credit()
+            case events.LimitReached(limit=limit):
+                self.limit_reached(limit)
             case events.PingAcked():
                 owner.on_ping_acked(event)
             case events.GoAwayReceived():
@@ -179,10 +202,9 @@ class Connection:
 
     def _on_credit(self, stream_id: int) -> None:
         if stream_id == 0:
-            for stream in self.streams.values():
-                stream.on_credit()
-        elif (stream_or_none := self.streams.get(stream_id)) is not None:
-            stream_or_none.on_credit()
+            self._credit_queue.pass_on()
+        elif (stream := self.streams.get(stream_id)) is not None:
+            stream.on_credit()
 
     async def _write(self) -> None:
         """The only task that writes; ends when the connection is closing and everything is out, or the peer is gone."""
@@ -195,9 +217,12 @@ class Connection:
                 continue
             limit = FLUSH_TIMEOUT if self._reader_done else self._timeouts.write
             try:
-                with trio.fail_after(limit):
-                    await self.transport.send(buffers)
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                await self.transport.send(buffers, patience=limit)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            except trio.TooSlowError:
+                if not self._reader_done:
+                    self.limit_reached("slow_reader")
                 return
             self.protocol.written()
             self.output_drained.unpark_all()

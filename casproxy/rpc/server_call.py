@@ -109,6 +109,7 @@ class StreamCall:
             if message is None or await self._stream.receive_message() is not None:
                 raise RpcError(StatusCode.UNIMPLEMENTED, f"{self._info.name} takes exactly one message")
             return message
+        self._connection.limit_reached("slow_request")
         raise RpcError(StatusCode.DEADLINE_EXCEEDED, f"no request within {self._request_timeout:g} s")
 
     async def receive_parts(self) -> list[Part]:

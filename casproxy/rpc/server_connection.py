@@ -20,7 +20,6 @@ from casproxy.wire.errors import CallRefusal, HttpRefusal, MalformedHeaders
 from casproxy.wire.framing import MessageDecoder
 from casproxy.wire.status import StatusCode
 
-PROTOCOL_ERROR = 1
 DRAIN_PING = b"draining"
 DRAIN_PING_TIMEOUT = 5.0
 """Seconds the client has to answer the PING of a drain before new streams are refused all the same."""
@@ -60,6 +59,7 @@ class ServerConnection:
 
     async def _grow_old(self) -> None:
         await trio.sleep(self._max_age)
+        self._connection.limit_reached("max_age")
         self.start_draining()
 
     # -- drain ------------------------------------------------------------------------------------------
@@ -106,7 +106,8 @@ class ServerConnection:
             if head.timeout <= 0:
                 raise CallRefusal(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
         except MalformedHeaders:
-            self._refuse(stream_id, code=PROTOCOL_ERROR)
+            self._protocol.reset_malformed(stream_id)
+            self._protocol.close_stream(stream_id)
         except HttpRefusal as refusal:
             self._running().start_soon(self._explain, self._connection.open_stream(stream_id), refusal)
         except CallRefusal as refusal:
@@ -159,7 +160,7 @@ class ServerConnection:
         try:
             headers.check_fields(event.headers, pseudo=frozenset())
         except MalformedHeaders:
-            self._protocol.reset(event.stream_id, PROTOCOL_ERROR)
+            self._protocol.reset_malformed(event.stream_id)
             if (call := self._calls.get(event.stream_id)) is not None:
                 call.cancel()
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from casproxy.rpc.api import Traffic
+from casproxy.rpc.credit_queue import CreditQueue
 from casproxy.rpc.errors import StreamGone
 from casproxy.wire.framing import MESSAGE_END, Buffer, MessageDecoder, MessageStart, Part, encode_message
 from casproxy.wire.protocol import Protocol
@@ -24,7 +25,8 @@ OUTPUT_HIGH_WATER = 1024 * 1024
 class MessageStream:
     """Both directions of one stream.
 
-    ``wake_writer`` tells the connection that output is queued; ``output_drained`` is unparked when it was written.
+    ``wake_writer`` tells the connection that output is queued; ``output_drained`` is unparked when it was written;
+    ``credit_queue`` is where streams wait for the connection's window.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class MessageStream:
         *,
         wake_writer: Callable[[], None],
         output_drained: trio.lowlevel.ParkingLot,
+        credit_queue: CreditQueue,
     ) -> None:
         self.id = stream_id
         self.gone: StreamGone | None = None
@@ -44,6 +47,7 @@ class MessageStream:
         self._protocol = protocol
         self._wake_writer = wake_writer
         self._output_drained = output_drained
+        self._credit_queue = credit_queue
         self._decoder: MessageDecoder | None = None
         self._parts: list[Part] = []
         self._assembled: list[bytes | memoryview] = []  # of a message that is not complete yet
@@ -87,8 +91,12 @@ class MessageStream:
         self._sendable.unpark_all()
 
     def on_credit(self) -> None:
-        """More may be sent."""
+        """More may be sent on this stream."""
         self._sendable.unpark_all()
+
+    def wake_sender(self) -> bool:
+        """The connection has credit, and it is this stream's turn."""
+        return bool(self._sendable.unpark_all())
 
     # -- receiving ------------------------------------------------------------------------------------
 
@@ -185,12 +193,15 @@ class MessageStream:
         await trio.lowlevel.checkpoint_if_cancelled()
         views = [memoryview(buffer) for buffer in buffers]
         left = sum(map(len, views))
-        while left:
-            size = min(left, await self._wait_for_capacity())
-            self._protocol.send_data(self.id, _split(views, size), size)
-            left -= size
-            self.mid_message = left > 0
-            self._wake_writer()
+        try:
+            while left:
+                size = min(left, await self._wait_for_capacity())
+                self._protocol.send_data(self.id, _split(views, size), size)
+                left -= size
+                self.mid_message = left > 0
+                self._wake_writer()
+        finally:
+            self._credit_queue.pass_on()
 
     async def _wait_for_capacity(self) -> int:
         while True:
@@ -202,6 +213,10 @@ class MessageStream:
             capacity = self._protocol.capacity(self.id)
             if capacity > 0:
                 return capacity
+            if self._protocol.connection_capacity <= 0:
+                self._credit_queue.join(self)
+            else:
+                self._credit_queue.pass_on()
             await self._sendable.park()
 
 

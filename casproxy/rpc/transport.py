@@ -37,22 +37,27 @@ class Transport:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return b""
 
-    async def send(self, buffers: list[Buffer]) -> None:
-        """Write all buffers in order. Raises ``trio.BrokenResourceError`` when the peer is gone."""
+    async def send(self, buffers: list[Buffer], *, patience: float) -> None:
+        """Write all buffers in order.
+
+        Raises ``trio.BrokenResourceError`` when the peer is gone, and ``trio.TooSlowError`` when it takes nothing for
+        ``patience`` seconds (64 KiB at once where gathering is not to be had).
+        """
         if self._socket is not None:
-            await _send_gathered(self._socket, deque(buffers))
+            await _send_gathered(self._socket, deque(buffers), patience)
         else:
-            await _send_joined(self._stream, buffers)
+            await _send_joined(self._stream, buffers, patience)
 
     async def aclose(self) -> None:
         """Close without ceremony: HTTP/2 said its goodbye already."""
         await trio.aclose_forcefully(self._stream)
 
 
-async def _send_gathered(socket: trio.socket.SocketType, buffers: deque[Buffer]) -> None:
+async def _send_gathered(socket: trio.socket.SocketType, buffers: deque[Buffer], patience: float) -> None:
     while buffers:
         try:
-            sent = await socket.sendmsg(list(islice(buffers, GATHER)))
+            with trio.fail_after(patience):
+                sent = await socket.sendmsg(list(islice(buffers, GATHER)))
         except OSError as error:
             raise trio.BrokenResourceError from error
         while sent:
@@ -65,17 +70,19 @@ async def _send_gathered(socket: trio.socket.SocketType, buffers: deque[Buffer])
             buffers.popleft()  # an empty buffer would never count as sent
 
 
-async def _send_joined(stream: trio.abc.Stream, buffers: list[Buffer]) -> None:
+async def _send_joined(stream: trio.abc.Stream, buffers: list[Buffer], patience: float) -> None:
     batch: list[Buffer] = []
     size = 0
     for buffer in buffers:
         batch.append(buffer)
         size += len(buffer)
         if size >= JOINED_WRITE:
-            await stream.send_all(b"".join(batch))
+            with trio.fail_after(patience):
+                await stream.send_all(b"".join(batch))
             batch, size = [], 0
     if batch:
-        await stream.send_all(b"".join(batch))
+        with trio.fail_after(patience):
+            await stream.send_all(b"".join(batch))
 
 
 def peer_name(stream: trio.abc.Stream) -> str:

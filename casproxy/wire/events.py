@@ -59,9 +59,14 @@ class StreamReset:
 
 @dataclass(frozen=True, slots=True)
 class CreditReceived:
-    """More may be sent on ``stream_id``; 0: on every stream."""
+    """More may be sent on ``stream_id``; 0: on the connection as a whole."""
 
     stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsReceived:
+    """The peer changed its settings: more or less may be sent on every stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,13 @@ class GoAwayReceived:
     text: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class LimitReached:
+    """The peer ran into a limit of ours that does not end the connection. ``limit``: its name."""
+
+    limit: str
+
+
 Event: TypeAlias = (
     HeadersReceived
     | TrailersReceived
@@ -87,6 +99,8 @@ Event: TypeAlias = (
     | StreamEnded
     | StreamReset
     | CreditReceived
+    | SettingsReceived
     | PingAcked
     | GoAwayReceived
+    | LimitReached
 )

@@ -1,24 +1,41 @@
 """Owns what one peer may make this process do for little of its own work. Refuses to know clocks: time is passed in.
 
 Each limit answers an attack seen in the field; all of them end the connection with GOAWAY(ENHANCE_YOUR_CALM), and each
-is counted under its name. What bounds bytes and frames before they are stored is ``wire.inbound``; what takes time
-(slow headers, idle connections) is the shell's.
+is counted under its name. What bounds bytes and frames before they are stored is ``wire.inbound`` and
+``wire.hpack_decoder``; what takes time (slow headers, idle connections) is the shell's.
 
 ``resets``    streams opened and reset at once (CVE-2023-44487), also by making us reset them (CVE-2025-8671)
-``glitches``  frames that cost work and carry nothing: empty DATA, PRIORITY, unknown kinds, refused streams
+``glitches``  frames that cost work and carry nothing: empty DATA, PRIORITY, SETTINGS, GOAWAY, unknown kinds, refused
+              streams, and credit that nothing we sent accounts for (a peer that hands it out byte by byte makes us
+              send byte by byte)
 ``replies``   PING and SETTINGS, each of which is owed an answer, sent faster than the answers are read
 ``pings``     keepalive more often than agreed
 """
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0x0, 0x1, 0x2, 0x3, 0x4
-PING, GO_AWAY, WINDOW_UPDATE, CONTINUATION = 0x6, 0x7, 0x8, 0x9
 ACK = 0x1
 END_STREAM = 0x1
-_KNOWN = frozenset((DATA, HEADERS, RST_STREAM, SETTINGS, PING, GO_AWAY, WINDOW_UPDATE, CONTINUATION))
+UPDATE_PRICE = 512
+"""Bytes of ours that pay for one WINDOW_UPDATE of the peer; a frame of headers counts as many as four."""
+MOST_PREPAID = 16 * 1024 * 1024
+STREAMS_PER_TOKEN = 8
+"""SETTINGS may change the window of every open stream, which is work for each of them."""
+
+
+class FrameKind(enum.IntEnum):
+    """The frame types that are treated in a way of their own (RFC 9113, 6)."""
+
+    DATA = 0x0
+    HEADERS = 0x1
+    RST_STREAM = 0x3
+    SETTINGS = 0x4
+    PING = 0x6
+    WINDOW_UPDATE = 0x8
+    CONTINUATION = 0x9
 
 
 class TooMuch(Exception):
@@ -41,8 +58,8 @@ class AbuseLimits:
     replies_pause: int = 100
     """Answers owed at which the shell stops reading until they are written."""
     replies_close: int = 1000
-    ping_interval: float = 10.0
-    """The least a peer waits between keepalive PINGs; three strikes end the connection."""
+    ping_interval: float = 5.0
+    """The least a peer waits between keepalive PINGs. Half of what clients keep to (10 s), as networks delay PINGs."""
     ping_strikes: int = 3
 
 
@@ -59,11 +76,15 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """One token; False when there is none."""
+        return self.take_many(1, now)
+
+    def take_many(self, count: int, now: float) -> bool:
+        """``count`` tokens at once, or none."""
         self._tokens = min(self._burst, self._tokens + (now - self._when) * self._rate)
         self._when = now
-        if self._tokens < 1:
+        if self._tokens < count:
             return False
-        self._tokens -= 1
+        self._tokens -= count
         return True
 
 
@@ -77,30 +98,45 @@ class Guard:
         self._last_ping = -limits.ping_interval
         self._strikes = 0
         self._being_written = 0
+        self._prepaid = 0  # bytes we sent, which the peer may answer with credit
         self.replies = 0
         """Answers that are owed and not written yet."""
 
-    def frame(self, kind: int, flags: int, length: int, now: float) -> None:
-        """A frame other than DATA with a body has arrived."""
-        if kind in (PING, SETTINGS):
-            if not flags & ACK:
+    def frame(self, kind: int, flags: int, now: float, *, streams: int) -> None:
+        """A frame other than DATA with a body has arrived, while ``streams`` are open."""
+        match kind:
+            case FrameKind.HEADERS | FrameKind.CONTINUATION:
+                pass  # bounded in wire.inbound; a call is not abuse
+            case FrameKind.DATA if flags & END_STREAM:
+                pass
+            case FrameKind.RST_STREAM:
+                self.reset(now)
+            case FrameKind.WINDOW_UPDATE:
+                self._credited(now)
+            case FrameKind.PING if not flags & ACK:
                 self._owe_reply()
-                if kind == PING:
-                    self._ping(now)
-        elif kind == RST_STREAM:
-            self.reset(now)
-        elif kind not in _KNOWN or (kind == DATA and not flags & END_STREAM):
-            self.glitch(now)
+                self._ping(now)
+            case FrameKind.SETTINGS if not flags & ACK:
+                self._owe_reply()
+                self.glitch(now, 1 + streams // STREAMS_PER_TOKEN)
+            case _:
+                self.glitch(now)
 
     def reset(self, now: float) -> None:
         """A stream was reset by the peer, or by us because of what the peer sent."""
         if not self._resets.take(now):
             raise TooMuch("resets", "too many streams reset")
 
-    def glitch(self, now: float) -> None:
+    def glitch(self, now: float, tokens: int = 1) -> None:
         """Something that costs work and carries nothing."""
-        if not self._glitches.take(now):
+        if not self._glitches.take_many(tokens, now):
             raise TooMuch("glitches", "too many frames without content")
+
+    def _credited(self, now: float) -> None:
+        if self._prepaid >= UPDATE_PRICE:
+            self._prepaid -= UPDATE_PRICE
+        else:
+            self.glitch(now)
 
     def _owe_reply(self) -> None:
         self.replies += 1
@@ -110,7 +146,7 @@ class Guard:
     def _ping(self, now: float) -> None:
         if now - self._last_ping < self._limits.ping_interval:
             self._strikes += 1
-            if self._strikes > self._limits.ping_strikes:
+            if self._strikes >= self._limits.ping_strikes:
                 raise TooMuch("pings", "too_many_pings")
         self._last_ping = now
 
@@ -119,8 +155,9 @@ class Guard:
         """Stop reading until the answers owed are written."""
         return self.replies > self._limits.replies_pause
 
-    def sent_content(self) -> None:
-        """We sent HEADERS or DATA: the peer may well want to measure or keep alive a busy connection."""
+    def sent_content(self, size: int = 4 * UPDATE_PRICE) -> None:
+        """We sent HEADERS, or ``size`` bytes of DATA: the peer may give credit, and measure a busy connection."""
+        self._prepaid = min(self._prepaid + size, MOST_PREPAID)
         self._strikes = 0
         self._last_ping = float("-inf")
 

@@ -7,7 +7,7 @@ h2 is kept as if it had seen the frame. Everything unusual goes to h2 unchanged,
 A DATA frame takes the fast path when all of this holds, and then does exactly what h2 would do:
 
     not padded, not inside a header block, the connection open
-    stream known, OPEN or HALF_CLOSED_LOCAL, its headers received, no content-length announced
+    stream known, OPEN or HALF_CLOSED_LOCAL, its headers received, its content-length (if announced) respected
     within both receive windows                       -> both ``current_window_size`` go down by the length
                                                          ``_actual_content_length`` goes up
     END_STREAM: OPEN -> HALF_CLOSED_REMOTE,
@@ -16,8 +16,12 @@ A DATA frame takes the fast path when all of this holds, and then does exactly w
 On one point it is better than h2 on purpose: DATA for a stream that we have reset is discarded (RFC 9113, 5.1), where
 h2 answers every such frame with one more RST_STREAM.
 
-Three limits belong here because h2 looks too late: a frame longer than allowed is refused from its header, and a
-header block is bounded in bytes and in CONTINUATION frames before h2 stores it.
+Some limits belong here because h2 looks too late. A frame longer than allowed is refused from its header, a header
+block is bounded in bytes and in CONTINUATION frames before h2 stores it, and any other frame that h2 must see whole
+is bounded to what every peer may send (unknown ones are skipped): what is being gathered is on nobody's budget.
+
+One ``feed`` does a bounded amount of work, so that a read full of expensive frames does not keep everybody else
+waiting: while ``pending``, feed ``b""`` to go on.
 
 ``casproxy_tests/wire/test_inbound_fuzz.py`` compares all of this with h2 alone, on random frames split at random.
 """
@@ -30,20 +34,26 @@ from typing import TypeAlias
 import h2.events
 from h2.connection import ConnectionState
 from h2.errors import ErrorCodes
-from h2.exceptions import DenialOfServiceError, FrameTooLargeError, ProtocolError
+from h2.exceptions import FlowControlError, FrameTooLargeError, ProtocolError
 from h2.stream import H2Stream, StreamClosedBy, StreamState
 
 from casproxy.wire import events
+from casproxy.wire.guard import TooMuch
 from casproxy.wire.h2_seam import FRAME_HEADER, H2
 
 DATA, HEADERS, PUSH_PROMISE, CONTINUATION = 0x0, 0x1, 0x5, 0x9
 END_STREAM, END_HEADERS, PADDED = 0x1, 0x4, 0x8
 HEADER_SIZE = 9
 PREFACE_SIZE = 24
+LARGEST_WHOLE = 16 * 1024
+"""Bytes of a frame, neither headers nor DATA on the fast path, that are gathered for h2: the default MAX_FRAME_SIZE."""
+WORK_PER_FEED = 256
+"""In units of about a microsecond: a few milliseconds at worst, with headers to decode."""
+WORK_OF_H2 = 16
 
 Received: TypeAlias = events.DataReceived | events.StreamEnded | h2.events.Event
-OnFrame: TypeAlias = Callable[[int, int, int], None]
-"""Told kind, flags and length of every frame that is not a DATA frame with a body: the place for rate limits."""
+OnFrame: TypeAlias = Callable[[int, int], None]
+"""Told kind and flags of every frame that is not a DATA frame with a body: the place for rate limits."""
 
 
 class FrameReader:
@@ -55,9 +65,12 @@ class FrameReader:
         self._max_continuations = max_continuations
         self._on_frame = on_frame
         self._preface_left = 0 if h2.config.client_side else PREFACE_SIZE
+        self._rest: memoryview | None = None  # fed, and left for the next feed
+        self._read_size = 0
         self._head = b""  # a frame header that is not complete yet
         self._frame = bytearray()  # a frame for h2 that is not complete yet
         self._frame_left = 0
+        self._skip_left = 0  # of an unknown frame that is not worth keeping
         self._body_left = 0  # of the DATA frame being passed on
         self._body_stream: H2Stream | None = None  # None: it is being discarded
         self._body_id = 0
@@ -68,31 +81,53 @@ class FrameReader:
     @property
     def unfinished(self) -> bool:
         """What was fed ends inside a header block, or inside a frame that is not being passed on."""
-        return bool(self._head or self._frame_left or self._block_bytes >= 0)
+        return bool(self._head or self._frame_left or self._skip_left or self._block_bytes >= 0)
+
+    @property
+    def pending(self) -> bool:
+        """Not all that was fed has been looked at."""
+        return self._rest is not None
 
     def feed(self, data: bytes) -> list[Received]:
-        """What ``data`` means. Raises ``h2.exceptions.ProtocolError`` with h2's GOAWAY queued."""
-        if self._head:
-            data, self._head = self._head + data, b""
-        view = memoryview(data)
+        """What ``data`` means, or its next part; nothing new may be fed while ``pending``.
+
+        Raises ``h2.exceptions.ProtocolError`` with h2's GOAWAY queued, or ``TooMuch`` without.
+        """
         out: list[Received] = []
-        pos = self._finish_pending(view, out)
-        end = len(data)
+        if self._rest is not None:
+            view, self._rest = self._rest, None
+            pos = 0
+        else:
+            if self._head:
+                data, self._head = self._head + data, b""
+            view = memoryview(data)
+            self._read_size = len(view)
+            pos = self._finish_pending(view, out)
+        work = 0
+        end = len(view)
         while pos < end:
             if end - pos < HEADER_SIZE:
                 self._head = bytes(view[pos:])
                 break
-            high, low, kind, flags, stream_id = FRAME_HEADER.unpack_from(data, pos)
+            if work >= WORK_PER_FEED:
+                self._rest = view[pos:]
+                break
+            high, low, kind, flags, stream_id = FRAME_HEADER.unpack_from(view, pos)
             length = high << 8 | low
             if length > self._h2.max_inbound_frame_size:
                 self._fail(FrameTooLargeError(f"frame of {length} bytes"), ErrorCodes.FRAME_SIZE_ERROR)
             if kind == DATA and length and self._begin_body(stream_id & 0x7FFFFFFF, flags, length):
                 pos = self._pass_on(view, pos + HEADER_SIZE, out)
+                work += 1
                 continue
-            self._on_frame(kind, flags, length)
-            self._bound_header_block(kind, flags, length)
-            pos = self._hand_to_h2(view, pos, HEADER_SIZE + length, out)
-        _release_read_buffer(out, end)
+            self._on_frame(kind, flags)
+            bounded = self._bound_header_block(kind, flags, length)
+            if length > LARGEST_WHOLE and not bounded:
+                pos = self._skip(view, pos + HEADER_SIZE, kind, length)
+            else:
+                pos = self._hand_to_h2(view, pos, HEADER_SIZE + length, out)
+            work += WORK_OF_H2
+        _release_read_buffer(out, self._read_size)
         return out
 
     def _fail(self, error: ProtocolError, code: ErrorCodes) -> None:
@@ -108,6 +143,10 @@ class FrameReader:
             return taken
         if self._body_left:
             return self._pass_on(view, 0, out)
+        if self._skip_left:
+            taken = min(self._skip_left, len(view))
+            self._skip_left -= taken
+            return taken
         if self._frame_left:
             taken = min(self._frame_left, len(view))
             self._frame += view[:taken]
@@ -126,6 +165,19 @@ class FrameReader:
             return len(view)
         out += self._h2.receive_data(view[pos:end])
         return end
+
+    def _skip(self, view: memoryview, pos: int, kind: int, length: int) -> int:
+        """Pass by an unknown frame too long to keep (RFC 9113, 4.1); a known one of that length is an error.
+
+        For DATA it means that the fast path did not want it: padded, which nobody does at that length, or too much.
+        """
+        if kind == DATA and length > self._h2._inbound_flow_control_window_manager.current_window_size:
+            self._fail(FlowControlError(f"DATA of {length} bytes"), ErrorCodes.FLOW_CONTROL_ERROR)
+        if kind <= CONTINUATION or self._block_bytes >= 0:
+            self._fail(FrameTooLargeError(f"frame of {length} bytes"), ErrorCodes.FRAME_SIZE_ERROR)
+        taken = min(length, len(view) - pos)
+        self._skip_left = length - taken
+        return pos + taken
 
     def _begin_body(self, stream_id: int, flags: int, length: int) -> bool:
         """Account for a DATA frame as h2 would, if this path may take it; False: h2 must see it."""
@@ -147,7 +199,7 @@ class FrameReader:
                 (state.state is not StreamState.OPEN and state.state is not StreamState.HALF_CLOSED_LOCAL)
                 or not state.headers_received
                 or length > window.current_window_size
-                or stream._expected_content_length is not None
+                or _breaks_content_length(stream, length, ends=bool(flags & END_STREAM))
             ):
                 return False
             window.current_window_size -= length
@@ -188,7 +240,8 @@ class FrameReader:
             return
         out.append(events.StreamEnded(stream.stream_id))
 
-    def _bound_header_block(self, kind: int, flags: int, length: int) -> None:
+    def _bound_header_block(self, kind: int, flags: int, length: int) -> bool:
+        """Whether the frame is part of a header block, which may not grow past its limits."""
         if kind == CONTINUATION and self._block_bytes >= 0:
             self._block_frames += 1
             self._block_bytes += length
@@ -196,15 +249,24 @@ class FrameReader:
             self._block_frames = 0
             self._block_bytes = length
         else:
-            return
+            return False
         if self._block_bytes > self._max_block or self._block_frames > self._max_continuations:
-            self._fail(DenialOfServiceError("header block too large"), ErrorCodes.ENHANCE_YOUR_CALM)
+            raise TooMuch("header_block", "header block too large")
         if flags & END_HEADERS:
             self._block_bytes = -1
+        return True
 
 
 def _is_open(state: ConnectionState) -> bool:
     return state is ConnectionState.SERVER_OPEN or state is ConnectionState.CLIENT_OPEN
+
+
+def _breaks_content_length(stream: H2Stream, length: int, *, ends: bool) -> bool:
+    expected = stream._expected_content_length
+    if expected is None:
+        return False
+    received = stream._actual_content_length + length
+    return received > expected or (ends and received != expected)
 
 
 def _release_read_buffer(out: list[Received], size: int) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import h2.events
 from h2.errors import ErrorCodes
-from h2.exceptions import ProtocolError
+from h2.exceptions import FrameTooLargeError, ProtocolError
 from h2.settings import SettingCodes
 from h2.stream import StreamState
 from hyperframe.frame import GoAwayFrame
@@ -26,6 +26,9 @@ from casproxy.wire.framing import Buffer
 from casproxy.wire.guard import AbuseLimits, Guard, TooMuch
 from casproxy.wire.h2_seam import H2
 from casproxy.wire.inbound import FrameReader, Received
+
+_LIMITS: dict[type[ProtocolError], str] = {FrameTooLargeError: "frame_size"}
+"""Limits that h2 has an error for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Protocol:
         self._guard = Guard(settings.abuse)
         self._now = 0.0
         self._greeted = False
+        self._credited: dict[int, None] = {}  # streams with new credit, in order, each once however often it came
         self._credit = ReceiveCredit(
             budget,
             initial=settings.initial_window,
@@ -88,14 +92,18 @@ class Protocol:
     # -- bytes in, events out ---------------------------------------------------------------------
 
     def receive(self, data: bytes, now: float) -> list[Event]:
-        """What ``data`` means; ``now`` in seconds on a clock that does not jump.
+        """What ``data`` means; ``now`` in seconds on a clock that does not jump. While ``pending``, pass ``b""``.
 
         Raises ``ConnectionBroken``, with a GOAWAY queued; only ``take_output`` is left then.
         """
         self._now = now
         out: list[Event] = []
+        resets = self._h2.resets_sent
         try:
-            for event in self._reader.feed(data):
+            received = self._reader.feed(data)
+            for _ in range(self._h2.resets_sent - resets):  # made to reset: as cheap for the peer as resetting
+                self._guard.reset(now)
+            for event in received:
                 if type(event) is events.DataReceived:
                     self._on_data(event, out)
                 elif type(event) is events.StreamEnded:
@@ -103,15 +111,25 @@ class Protocol:
                 else:
                     self._translate(event, out)
         except ProtocolError as error:
-            raise ConnectionBroken(int(error.error_code), str(error)) from error
+            raise ConnectionBroken(int(error.error_code), str(error), limit=_LIMITS.get(type(error), "")) from error
         except TooMuch as error:
-            self.go_away(self.last_peer_stream, ErrorCodes.ENHANCE_YOUR_CALM, error.text.encode())
-            raise ConnectionBroken(ErrorCodes.ENHANCE_YOUR_CALM, error.text, limit=error.limit) from error
+            raise self._enough(error) from error
+        out += map(events.CreditReceived, self._credited)
+        self._credited.clear()
         self._credit_connection()
         return out
 
-    def _on_frame(self, kind: int, flags: int, length: int) -> None:
-        self._guard.frame(kind, flags, length, self._now)
+    def _on_frame(self, kind: int, flags: int) -> None:
+        self._guard.frame(kind, flags, self._now, streams=len(self._credit))
+
+    def _enough(self, error: TooMuch) -> ConnectionBroken:
+        self.go_away(self.last_peer_stream, ErrorCodes.ENHANCE_YOUR_CALM, error.text.encode())
+        return ConnectionBroken(ErrorCodes.ENHANCE_YOUR_CALM, error.text, limit=error.limit)
+
+    @property
+    def pending(self) -> bool:
+        """Part of what was received has not been looked at, so that others get a turn."""
+        return self._reader.pending
 
     @property
     def greeted(self) -> bool:
@@ -139,14 +157,12 @@ class Protocol:
             case h2.events.StreamEnded(stream_id=stream_id):
                 out.append(events.StreamEnded(stream_id))
             case h2.events.StreamReset(stream_id=stream_id, error_code=code, remote_reset=remote):
-                if not remote:  # made to reset it: as cheap for the peer as resetting it itself
-                    self._guard.reset(self._now)
                 out.append(events.StreamReset(stream_id, int(code), by_peer=remote))
             case h2.events.WindowUpdated(stream_id=stream_id):
-                out.append(events.CreditReceived(stream_id))
+                self._credited[stream_id] = None
             case h2.events.RemoteSettingsChanged():
                 self._greeted = True
-                out.append(events.CreditReceived(0))
+                out.append(events.SettingsReceived())
             case h2.events.PingAckReceived(ping_data=payload):
                 out.append(events.PingAcked(payload))
             case h2.events.ConnectionTerminated(last_stream_id=last, error_code=code, additional_data=text):
@@ -160,15 +176,20 @@ class Protocol:
 
     def _on_headers(self, event: h2.events.RequestReceived | h2.events.ResponseReceived, out: list[Event]) -> None:
         stream_id = event.stream_id
-        if not self._client_side and (
-            len(self._credit) >= self._settings.max_concurrent_streams or not self._credit.open_stream(stream_id)
-        ):
+        if not self._client_side and (limit := self._admit(stream_id)):
             self._guard.glitch(self._now)
             self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
             self._h2.forget_stream(stream_id)
+            out.append(events.LimitReached(limit))
             return
         # h2 sends StreamEnded as an event of its own behind this one
         out.append(events.HeadersReceived(stream_id, list(event.headers), ended=event.stream_ended is not None))
+
+    def _admit(self, stream_id: int) -> str:
+        """Open the peer's stream; the name of the limit when there is no room."""
+        if len(self._credit) >= self._settings.max_concurrent_streams:
+            return "concurrent_streams"
+        return "" if self._credit.open_stream(stream_id) else "memory_budget"
 
     # -- credit -----------------------------------------------------------------------------------
 
@@ -239,6 +260,17 @@ class Protocol:
         if stream is not None and not stream.closed:
             self._h2.reset_stream(stream_id, code)
 
+    def reset_malformed(self, stream_id: int) -> None:
+        """Reset a stream whose headers break the rules; between ``receive`` and the next.
+
+        Raises ``ConnectionBroken`` when the peer has made us reset too many.
+        """
+        self.reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
+        try:
+            self._guard.reset(self._now)
+        except TooMuch as error:
+            raise self._enough(error) from error
+
     def can_send(self, stream_id: int) -> bool:
         """The stream is open and this side has not ended it."""
         stream = self._h2.streams.get(stream_id)
@@ -258,10 +290,15 @@ class Protocol:
         stream = h2.streams[stream_id]
         return min(h2.outbound_flow_control_window, stream.outbound_flow_control_window, h2.max_outbound_frame_size)
 
+    @property
+    def connection_capacity(self) -> int:
+        """The bytes of DATA that the peer takes on the connection as a whole; 0 or less: wait for credit."""
+        return self._h2.outbound_flow_control_window
+
     def send_data(self, stream_id: int, buffers: Sequence[Buffer], size: int) -> None:
         """Queue one DATA frame of ``size`` bytes, the buffers joined; they are not copied. ``size`` <= ``capacity``."""
         self._collect()
-        self._guard.sent_content()
+        self._guard.sent_content(size)
         self._output.append(self._h2.data_header(stream_id, size))
         self._output += buffers
         self.output_size += size + 9
