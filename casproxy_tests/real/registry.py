@@ -116,8 +116,9 @@ class RealRegistry:
         return self.data / "blobs" / "sha256" / hex_digits[:2] / hex_digits / "data"
 
     def sessions(self) -> list[str]:
-        """Upload sessions in progress."""
-        return sorted(str(path.relative_to(self.data)) for path in self.data.glob("repositories/**/_uploads/*"))
+        """Upload sessions in progress. A session that was deleted leaves an empty husk of hash states: none any more."""
+        started = self.data.glob("repositories/**/_uploads/*/startedat")
+        return sorted(str(path.parent.relative_to(self.data)) for path in started)
 
     def visible(self) -> dict[str, str]:
         """Name -> fingerprint of all that a tag leads to, and of sessions in progress."""
