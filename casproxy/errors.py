@@ -22,6 +22,7 @@ An error carries facts; it is translated to a status exactly once per boundary, 
     │   ├── ArtifactNotFound        nothing stored under this digest
     │   ├── BackendNotFound         the token names a backend type this process does not have
     │   ├── BackendRefused          the store understood and said no; a retry will not help
+    │   │   └── LookupRefused       … when asked whether it has an artifact; it may take one all the same
     │   ├── BackendUnavailable      the store is down or busy; a retry may help
     │   ├── BackendBroken           the store answered nonsense, or local storage failed
     │   ├── StorageFull             no room for the bytes
@@ -139,6 +140,10 @@ class BackendNotFound(StorageError):
 
 class BackendRefused(StorageError):
     """The store understood the request and said no; a retry will not help."""
+
+
+class LookupRefused(BackendRefused):
+    """The store does not say whether it has an artifact; some do not until a first upload has made a place for it."""
 
 
 class BackendUnavailable(StorageError):

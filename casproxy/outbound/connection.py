@@ -20,6 +20,7 @@ import trio
 
 from casproxy.outbound.address import Origin
 from casproxy.outbound.errors import AnswerBroken, ConnectionBroken, OutboundError, TimedOut
+from casproxy.outbound.grace import outlast
 from casproxy.outbound.message import Body, Buffer, Head, Request, Timeouts
 
 READ_SIZE: Final = 256 * 1024
@@ -29,6 +30,10 @@ _MAX_HEAD_BYTES: Final = 64 * 1024
 _JOINED_WRITE: Final = 64 * 1024
 _LAST_WORDS_SECONDS: Final = 1.0
 """How long an answer may take to arrive on a connection that takes no more of the body."""
+
+_GOODBYE_SECONDS: Final = 0.04
+"""The longest a cancelled upload goes on, to end in order: less than anybody minds."""
+_LONGEST_EXCHANGE_SECONDS: Final = 24 * 3600.0
 
 
 class Connection:
@@ -43,6 +48,8 @@ class Connection:
         self._gathers = self._socket is not None and inner is stream
         self._body_sent = False
         self._received = 0
+        self._cut = False
+        self._receiving = trio.CancelScope()
 
     def close(self) -> None:
         """Give the connection up at once, without a word; idempotent."""
@@ -71,6 +78,8 @@ class Connection:
         self._body_sent, self._received = False, 0
         if isinstance(request.body, bytes | bytearray | memoryview):
             answer = await self._send_whole(machine, head, request.body, patience)
+        elif request.body.size is None:
+            answer = await self._send_cuttable(machine, head, request.body, patience)
         else:
             answer = await self._send_streamed(machine, head, request.body, patience)
         return Response(self, machine, answer, request.method, early=not self._body_sent)
@@ -112,12 +121,33 @@ class Connection:
             return answer
         raise failure or TimedOut("answer", patience)
 
+    async def _send_cuttable(self, machine: h11.Connection, head: bytes, body: Body, patience: float) -> Head:
+        """``_send_streamed`` for a body in chunks: cancelled, it ends after the chunk at hand, as if that were all.
+
+        What a server has half received it may not let go: docker-registry signs the offset into the upload's address,
+        and only a PATCH that ended tells the address by which the upload can be deleted.
+        """
+        answer: Head | None = None
+
+        async def step() -> None:
+            nonlocal answer
+            answer = await self._send_streamed(machine, head, body, patience)
+            if self._cut:
+                body.cut(answer)
+
+        def cut() -> None:
+            self._cut = True
+            self._receiving.cancel()
+
+        await outlast(_GOODBYE_SECONDS, _LONGEST_EXCHANGE_SECONDS, step, on_cancel=cut)
+        if answer is None:
+            raise TimedOut("write", _LONGEST_EXCHANGE_SECONDS)
+        return answer
+
     async def _send_body(self, head: bytes, body: Body) -> None:
         await self._send(head)
         if body.size is None:
-            while piece := await body.receive():
-                await self._send(b"%x\r\n" % len(piece), piece, b"\r\n")
-            await self._send(b"0\r\n\r\n")
+            await self._send_chunks(body)
             return
         left = body.size
         while left:  # and not until the body says so: the server answers as soon as it has counted to the end
@@ -126,6 +156,16 @@ class Connection:
                 raise ValueError("a body of another size than it declared")
             await self._send(piece)
             left -= len(piece)
+
+    async def _send_chunks(self, body: Body) -> None:
+        while not self._cut:
+            piece: Buffer = b""
+            with trio.CancelScope() as self._receiving:
+                piece = await body.receive()
+            if not piece:
+                break
+            await self._send(b"%x\r\n" % len(piece), piece, b"\r\n")
+        await self._send(b"0\r\n\r\n")
 
     async def _last_words(self, machine: h11.Connection) -> Head:
         """The answer that a server may have sent before it stopped taking the body."""

@@ -83,7 +83,8 @@ async def _connect(origin: Origin, addresses: list[str], tls: ssl.SSLContext) ->
     """A stream to the first address that takes it; each may use an even share of the time that is left."""
     failure: Exception = ConnectFailed(f"{origin.host} does not resolve")
     for index, address in enumerate(addresses):
-        share = (trio.current_effective_deadline() - trio.current_time()) / (len(addresses) - index)
+        left = max(0.0, trio.current_effective_deadline() - trio.current_time())  # cancelled: the deadline is -inf
+        share = left / (len(addresses) - index)
         with trio.move_on_after(share) as scope:
             try:
                 stream = await _connect_to(address, origin.port)

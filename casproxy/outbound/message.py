@@ -20,6 +20,9 @@ class Body(Protocol):
     async def receive(self) -> Buffer:
         """The next bytes; empty at the end. Cancelled when the server answers before it has the whole body."""
 
+    def cut(self, answer: Head) -> None:
+        """The exchange was cancelled, the body (of no declared size) ended where it was: this was the answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

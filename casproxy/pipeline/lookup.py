@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from casproxy.digest import Digest
-from casproxy.errors import ArtifactNotFound, BackendUnavailable
+from casproxy.errors import ArtifactNotFound, BackendUnavailable, LookupRefused
 from casproxy.pipeline.api import Limits
 from casproxy.storage.api import Backend, Resource
 
@@ -18,8 +18,11 @@ async def describe(backend: Backend, digest: Digest, limits: Limits) -> Resource
 
 
 async def find(backend: Backend, digest: Digest, limits: Limits) -> Resource | None:
-    """Like ``describe``, but None when nothing is stored under ``digest``."""
+    """Like ``describe``, but None when nothing is stored under ``digest``, or the store will not say.
+
+    Then an upload finds out, and only its refusal is one: registries refuse to look where nothing was ever stored.
+    """
     try:
         return await describe(backend, digest, limits)
-    except ArtifactNotFound:
+    except (ArtifactNotFound, LookupRefused):
         return None
