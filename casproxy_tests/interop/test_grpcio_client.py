@@ -25,6 +25,11 @@ MIB = 1024 * 1024
 UNSTARTED = "StatusCode.UNAVAILABLE Stream removed (GOAWAY received; Error code: 0; Debug Text: )"
 
 
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> None:
+    """Not asked of grpcio: it opens wake-up descriptors whenever its pool of threads grows, and keeps them."""
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Program]:
     with running("our_server") as program:
