@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 
 import boto3
@@ -66,7 +67,7 @@ async def open_aws(section: AwsSource, prefix: str, timeout: float) -> AsyncIter
     try:
         yield AwsSecretsManager(section, client, threads, prefix, timeout)
     finally:
-        client.close()
+        threads.close(client.close)
 
 
 class AwsSecretsManager:
@@ -77,11 +78,11 @@ class AwsSecretsManager:
         self._client = client
         self._probe = "/".join(filter(None, (prefix.strip("/"), PROBE)))
         self._timeout = timeout
-        self.threads = threads
+        self._threads = threads
 
     async def read(self, secret_id: str) -> Secret:
         """See ``SecretSource.read``."""
-        return to_secret(secret_id, await self.threads.run(partial(self._fetch, secret_id)))
+        return to_secret(secret_id, await self._threads.run(partial(self._fetch, secret_id)))
 
     def _fetch(self, secret_id: str) -> str | bytes:
         failure: SecretError
@@ -147,6 +148,6 @@ def _refusal(secret_id: str, answer: Mapping[str, Any]) -> SecretError:
         return because(not_found(secret_id), cause)
     if code in _BAD_LOGIN:
         return because(LoginRefused("AWS does not accept this process's credentials"), cause)
-    if code in _DENIED:
+    if code in _DENIED or answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == HTTPStatus.FORBIDDEN:
         return because(SecretDenied("AWS Secrets Manager refuses this process the secret"), cause)
     return because(SecretUnavailable("AWS Secrets Manager is not available"), cause)

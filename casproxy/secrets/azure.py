@@ -60,8 +60,7 @@ async def open_azure(
     try:
         yield AzureKeyVault(section, client, threads, prefix, timeout)
     finally:
-        client.close()
-        credential.close()
+        threads.close(partial(_close, client, credential))
 
 
 class AzureKeyVault:
@@ -74,13 +73,13 @@ class AzureKeyVault:
         self._client = client
         self._probe = "-".join(filter(None, (prefix.strip("-"), PROBE)))
         self._timeout = timeout
-        self.threads = threads
+        self._threads = threads
 
     async def read(self, secret_id: str) -> Secret:
         """See ``SecretSource.read``."""
         if not _NAME.fullmatch(secret_id):
             raise SecretNotFound(f"Azure Key Vault can have no secret of the name {secret_id[:80]!r}")
-        return to_secret(secret_id, await self.threads.run(partial(self._fetch, secret_id)))
+        return to_secret(secret_id, await self._threads.run(partial(self._fetch, secret_id)))
 
     def _fetch(self, secret_id: str) -> str:
         failure: SecretError
@@ -106,6 +105,11 @@ class AzureKeyVault:
         if isinstance(error, SecretDenied):
             return None
         return f"{_KEYS}.vault_uri: {self._section.vault_uri} cannot be used: {cause_of(error)}"
+
+
+def _close(client: SecretClient, credential: Credential) -> None:
+    client.close()
+    credential.close()
 
 
 def _credential(section: AzureSource, options: Mapping[str, Any]) -> Credential:

@@ -88,8 +88,7 @@ def _read_from_directory(directory: Path, secret_id: str) -> Secret:
     for suffix in _SUFFIXES:
         path = directory / f"{secret_id}{suffix}"
         if _is_there(path):
-            fields = _parse(read_private(path, max_size=MAX_FILE_SIZE))
-            return _to_secret(fields) or _not_an_object(secret_id)
+            return _to_secret(_parse(read_private(path, max_size=MAX_FILE_SIZE))) or _not_an_object(secret_id)
     raise _not_found(secret_id)
 
 

@@ -66,7 +66,7 @@ async def open_gcp(
     try:
         yield GcpSecretManager(section, client, threads, prefix, timeout)
     finally:
-        client.transport.close()  # type: ignore[no-untyped-call]
+        threads.close(client.transport.close)
 
 
 class GcpSecretManager:
@@ -79,13 +79,13 @@ class GcpSecretManager:
         self._client = client
         self._probe = "-".join(filter(None, (prefix.strip("-"), PROBE)))
         self._timeout = timeout
-        self.threads = threads
+        self._threads = threads
 
     async def read(self, secret_id: str) -> Secret:
         """See ``SecretSource.read``."""
         if not _ID.fullmatch(secret_id):
             raise SecretNotFound(f"GCP Secret Manager can have no secret of the id {secret_id[:80]!r}")
-        return to_secret(secret_id, await self.threads.run(partial(self._fetch, secret_id)))
+        return to_secret(secret_id, await self._threads.run(partial(self._fetch, secret_id)))
 
     def _fetch(self, secret_id: str) -> bytes:
         name = f"projects/{self._section.project_id}/secrets/{secret_id}/versions/latest"

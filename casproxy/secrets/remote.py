@@ -8,6 +8,7 @@ traceback, no error and no frame outside the thread ever holds a credential or a
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -82,10 +83,38 @@ class SdkThreads:
 
     def __init__(self, max_threads: int = MAX_THREADS) -> None:
         self._limiter = trio.CapacityLimiter(max_threads)
+        self._lock = threading.Lock()
+        self._running = 0
+        self._release: Callable[[], None] | None = None
 
     async def run(self, call: Callable[[], T]) -> T:
         """Run a blocking call; cancellation returns at once, and the thread ends by the SDK's own timeouts."""
-        return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter)
+        return await trio.to_thread.run_sync(self._counted, call, abandon_on_cancel=True, limiter=self._limiter)
+
+    def close(self, release: Callable[[], None]) -> None:
+        """Call ``release`` once no call is under way: now, or in the last abandoned thread.
+
+        SDKs open connections on demand, also when they were closed a moment ago, and nobody would close those again.
+        """
+        with self._lock:
+            self._release = release
+            idle = not self._running
+        if idle:
+            release()
+
+    def _counted(self, call: Callable[[], T]) -> T:
+        with self._lock:
+            if self._release is not None:
+                raise SecretUnavailable("the secret source is closed")
+            self._running += 1
+        try:
+            return call()
+        finally:
+            with self._lock:
+                self._running -= 1
+                release = None if self._running else self._release
+            if release is not None:
+                release()
 
     async def wait_idle(self) -> None:
         """Return once no thread works any more, abandoned ones included. Nobody may start work meanwhile."""

@@ -134,11 +134,11 @@ class _Http:
             namespace=section.namespace or None,
             ignore_exceptions=True,
         )
-        self.threads = SdkThreads(MAX_THREADS)
+        self._threads = SdkThreads(MAX_THREADS)
 
     async def ask(self, method: str, path: str, token: str = "", body: Mapping[str, object] | None = None) -> _Answer:
         """One exchange. ``SecretUnavailable`` when there is no answer; any answer is returned."""
-        return await self.threads.run(partial(self._ask, method, path, token, body))
+        return await self._threads.run(partial(self._ask, method, path, token, body))
 
     def _ask(self, method: str, path: str, token: str, body: Mapping[str, object] | None) -> _Answer:
         headers = {"X-Vault-Token": token} if token else {}
@@ -151,8 +151,8 @@ class _Http:
         raise failure
 
     def close(self) -> None:
-        """Close idle connections; one in use closes when its request has ended."""
-        self._adapter.close()
+        """Close every connection, as soon as none is in use."""
+        self._threads.close(self._adapter.close)
 
 
 def _json_object(response: Any) -> Mapping[str, Any] | None:

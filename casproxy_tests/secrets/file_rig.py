@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,12 @@ class MapRig:
         self._made.append(made)
         return made
 
+    def open(self) -> AbstractAsyncContextManager[FileSource]:
+        return nullcontext(self.source())
+
+    def id(self, text: str) -> str:
+        return text
+
     async def idle(self) -> None:
         for source in self._made:
             borrowers = [object() for _ in range(int(source._limiter.total_tokens))]
@@ -42,6 +48,9 @@ class MapRig:
     def put(self, secret_id: str, value: object) -> None:
         self._entries[secret_id] = value
         self._write()
+
+    def put_text(self, secret_id: str, text: str) -> None:
+        self.put(secret_id, text)
 
     def remove(self, secret_id: str) -> None:
         del self._entries[secret_id]
@@ -78,6 +87,9 @@ class DirectoryRig(MapRig):
         file = self._file(secret_id)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_private(file, json.dumps(value).encode())
+
+    def put_text(self, secret_id: str, text: str) -> None:
+        write_private(self._file(secret_id), text.encode("utf-8", "surrogateescape"))
 
     def remove(self, secret_id: str) -> None:
         self._file(secret_id).unlink()
