@@ -107,11 +107,11 @@ def _public_key(jwk: Mapping[str, object]) -> PublicKey:
 
 
 def _algorithms(key: PublicKey, claimed: object) -> frozenset[str]:
-    fit = frozenset(algorithms_for(key))
+    fit = algorithms_for(key)
     if not fit:
         raise _Unusable("its curve is not accepted, or its modulus is too short")
     if claimed is None:
-        return fit
+        return frozenset(fit)
     if claimed not in fit:
         raise _Unusable("its alg does not fit its type")
     return frozenset({str(claimed)})

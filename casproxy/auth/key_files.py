@@ -7,7 +7,7 @@ file that a path leads to, not the path::
     a file is …          then
     new or changed       its keys replace those it gave before
     broken               those it gave before stay, the fault is told, and it is read again with every look
-    gone                 its keys are gone; a directory without any file counts as broken
+    gone                 its keys are gone; but a path that gives no key any more counts as broken as a whole
 
 Refuses to know what is in the files: that is ``parse``'s.
 """
@@ -75,7 +75,8 @@ def _look(path: Path, parse: Parse, known: _Files) -> tuple[_Files, str]:
         reason = error.strerror if isinstance(error, OSError) else error
         return known, f"cannot read the directory {path}: {reason}"
     files = {name: _read(name, parse, known.get(name)) for name in names}
-    return files, "; ".join(file.fault for file in files.values() if file.fault)
+    fault = "; ".join(file.fault for file in files.values() if file.fault)
+    return (files if any(file.keys for file in files.values()) else known), fault
 
 
 def _names(path: Path) -> list[Path]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
+from pathlib import Path
 
 import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.oid import NameOID
 
 from casproxy.auth.keys import VerificationKey, parse_pem
 
@@ -55,12 +60,27 @@ def token(
     kind: str = "P-521",
     algorithm: str = "ES512",
     header: Mapping[str, object] | bytes | None = None,
+    kid: str | None = None,
 ) -> str:
     """A token over exactly these bytes, signed by ``algorithm`` whatever the header says."""
-    head = {"alg": algorithm, "typ": "JWT"} if header is None else header
+    plain: Mapping[str, object] = {"alg": algorithm, "typ": "JWT"} | ({} if kid is None else {"kid": kid})
+    head = plain if header is None else header
     signed = f"{encode(_json(head))}.{encode(_json(payload))}"
     signature = jwt.PyJWS().get_algorithm_by_name(algorithm).sign(signed.encode(), private_key(kind))
     return f"{signed}.{encode(signature)}"
+
+
+def self_signed(directory: Path, host: str) -> Path:
+    """A PEM file with a certificate for ``host`` and its key."""
+    key, name = private_key("P-256"), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key(), serial_number=1)
+    builder = builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    file = directory / f"{host}.pem"
+    file.write_bytes(certificate + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return file
 
 
 def encode(data: bytes) -> str:

@@ -13,10 +13,13 @@ import trio.testing
 
 from casproxy.auth import verifier as verifier_module
 from casproxy.auth.keys import StaticKeys, VerificationKey
+from casproxy.auth.resolve import open_keys
 from casproxy.auth.verifier import Verifier, VerifierSettings, bearer_token
 from casproxy.auth.verify import verify
+from casproxy.config.model import Auth, Jwks
 from casproxy.errors import AuthError
 from casproxy_tests.auth import forge
+from casproxy_tests.auth.endpoint import named, open_endpoint
 from casproxy_tests.auth.forge import GOOD, NOW
 from casproxy_tests.cancellation import Run, cancel_everywhere
 
@@ -35,6 +38,22 @@ class Keys:
 
     def keys(self) -> Sequence[VerificationKey]:
         return self.current
+
+    async def seek(self) -> None:
+        """The test changes the keys itself."""
+
+
+@dataclass
+class Seekable(Keys):
+    """Finds ``found`` when it is asked to look again."""
+
+    found: Sequence[VerificationKey] = ()
+    seeks: int = 0
+
+    async def seek(self) -> None:
+        self.seeks += 1
+        await trio.lowlevel.checkpoint()
+        self.current = self.found or self.current
 
 
 def make(clock: Clock | None = None, **settings: int) -> Verifier:
@@ -112,6 +131,66 @@ async def test_a_verdict_of_keys_that_changed_meanwhile_is_not_kept(monkeypatch:
             release.set()
     with pytest.raises(AuthError, match=r"^unknown signing key$"):
         await verifier.verify(token)
+
+
+async def test_an_unknown_kid_is_sought_and_found() -> None:
+    keys = Seekable((named("old"),), (named("old"), named("new", "other P-521")))
+    verifier = Verifier(keys, now=Clock())
+    await verifier.verify(forge.token(kid="old"))
+    token = forge.token(kind="other P-521", kid="new")
+    for _ in range(3):
+        assert (await verifier.verify(token)).backend == "OCI"
+    assert keys.seeks == 1
+
+
+async def test_an_unknown_kid_that_is_not_found_is_an_unknown_key() -> None:
+    keys = Seekable((named("old"),))
+    verifier = Verifier(keys, now=Clock())
+    with pytest.raises(AuthError, match=r"^unknown signing key$"):
+        await verifier.verify(forge.token(kid="new"))
+    assert keys.seeks == 1
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        forge.token(kind="other P-521", kid="old"),  # the name is known, the signature another's
+        forge.token(kind="other P-521"),  # no name to look for
+        forge.token({**GOOD, "exp": 1}, kid="old"),
+        forge.token(kid="old") + "A",
+    ],
+)
+async def test_nothing_else_is_sought(token: str) -> None:
+    keys = Seekable((named("old"),))
+    with pytest.raises(AuthError):
+        await Verifier(keys, now=Clock()).verify(token)
+    assert keys.seeks == 0
+
+
+async def test_a_key_without_name_serves_every_kid_unsought() -> None:
+    keys = Seekable(forge.keys())
+    await Verifier(keys, now=Clock()).verify(forge.token(kid="whatever"))
+    assert keys.seeks == 0
+
+
+async def test_a_flood_of_unknown_kids_fetches_once_per_interval() -> None:
+    """A thousand names at once, over the real ring and a real socket; a good token in their midst."""
+    async with open_endpoint(named("good")) as endpoint, open_keys(Auth(jwks=Jwks(url=endpoint.url))) as ring:
+        verifier, refused = Verifier(ring, now=Clock()), 0
+
+        async def knock(number: int) -> None:
+            nonlocal refused
+            with pytest.raises(AuthError, match=r"^unknown signing key$"):
+                await verifier.verify(forge.token(kind="Ed25519", algorithm="EdDSA", kid=f"bad-{number}"))
+            refused += 1
+
+        start = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for number in range(1_000):
+                nursery.start_soon(knock, number)
+            assert (await verifier.verify(forge.token(kid="good"))).backend == "OCI"
+        allowed = 1 + (trio.current_time() - start) // 10.0
+        assert refused == 1_000 and 2 <= len(endpoint.requests) <= 1 + allowed
 
 
 async def test_the_least_recently_used_verdict_goes_first() -> None:
