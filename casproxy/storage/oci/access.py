@@ -28,6 +28,7 @@ from casproxy.outbound.pool import Pool
 from casproxy.storage.oci.errors import (
     BUSY,
     DENIED,
+    Busy,
     LoginRefused,
     RawAnswer,
     WayRefused,
@@ -176,7 +177,7 @@ class Access:
             raise from_outbound(error, f"{self.registry}: {doing}") from error
 
     async def _open(self, stack: AsyncExitStack, call: Call) -> tuple[Response, Url]:
-        """Send ``call``, twice if the registry asks for other credentials and the body is still there."""
+        """Send ``call``, twice if the registry asks for other credentials; ``Busy`` if the body is gone by then."""
         origin = await self._origin()
         url = Url(origin, call.target) if isinstance(call.target, str) else call.target
         request = Request(call.method, url, call.headers, call.body, call.answer_timeout)
@@ -184,10 +185,12 @@ class Access:
             return await stack.enter_async_context(self._pool.send(request, self._partition)), url
         header = await self._authorizer.header(call.scope)
         response = await stack.enter_async_context(self._pool.send(_with(request, header), self._partition))
-        if response.status == 401 and isinstance(call.body, bytes | bytearray | memoryview):
+        if response.status == 401:
             challenge = response.headers.get("www-authenticate", "")
             another = await self._authorizer.renewed(challenge, call.scope, header, secure=origin.secure)
             if another is not None:
+                if not isinstance(call.body, bytes | bytearray | memoryview):
+                    raise Busy(f"{self.registry}: {call.doing}: the token expired on the way; there is a new one now")
                 await stack.aclose()
                 response = await stack.enter_async_context(self._pool.send(_with(request, another), self._partition))
         return response, url

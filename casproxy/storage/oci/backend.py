@@ -60,8 +60,8 @@ class OciBackend:
         async with AsyncExitStack() as stack:
             response = None
             if offset < end:
-                opened = self._repository(digest).blob(digest, offset, end, resource.size)
-                response = await stack.enter_async_context(opened)
+                blob = partial(self._repository(digest).blob, digest, offset, end, resource.size)
+                response = await self._access.retries.run(lambda: stack.enter_async_context(blob()))
             yield OciReader(self._access, resource, response, offset, end)
 
     @asynccontextmanager

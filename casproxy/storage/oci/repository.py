@@ -17,9 +17,10 @@ from casproxy.digest import Digest
 from casproxy.errors import ArtifactNotFound, BackendBroken, BackendRefused, LookupRefused
 from casproxy.outbound.address import Url
 from casproxy.outbound.connection import Response
+from casproxy.outbound.grace import outlast
 from casproxy.outbound.message import Body, Buffer
 from casproxy.storage.oci.access import Access, Answer, Call
-from casproxy.storage.oci.errors import DENIED, WAY_REFUSED, RawAnswer
+from casproxy.storage.oci.errors import DENIED, WAY_REFUSED, Busy, RawAnswer
 from casproxy.storage.stored_form import MANIFEST_TYPE, MAX_DOCUMENT_BYTES, TAG, Document
 
 _OCTETS: Final = ("Content-Type", "application/octet-stream")
@@ -27,6 +28,8 @@ _ACCEPT: Final = ("Accept", f"{MANIFEST_TYPE}, application/vnd.docker.distributi
 _FINISH_BYTES_PER_SECOND: Final = 20 * 1024 * 1024
 """What a registry may take to move a finished upload into place: some copy it."""
 _PATIENCE: Final = 60.0
+_GRACE_SECONDS: Final = 0.04
+_LONGEST_SECONDS: Final = 6 * 3600.0
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +48,7 @@ class Repository:
         self.name = name
         self._pull = f"repository:{name}:pull"
         self._push = f"repository:{name}:pull,push"
+        self._delete = f"repository:{name}:delete"  # docker-registry wants it even for an upload in progress
 
     async def manifest(self, digest: Digest) -> bytes:
         """The manifest of the artifact ``digest``. ``ArtifactNotFound``; ``LookupRefused`` for refused credentials."""
@@ -101,7 +105,7 @@ class Repository:
             if size is None:
                 raise ValueError("a chunk has a size")
             headers.append(("Content-Range", f"{at}-{at + size - 1}"))
-        answer = await self.access.fetch(
+        answer = await self._in_order(
             Call(
                 "PATCH",
                 session.location,
@@ -121,7 +125,7 @@ class Repository:
         """End a session: its bytes, and those of ``body`` if it is sent whole, become a blob. ``WayRefused``."""
         whole = (_OCTETS,) if not isinstance(body, bytes) or body else ()
         doing = "finishing an upload"
-        answer = await self.access.fetch(
+        answer = await self._in_order(
             Call(
                 "PUT",
                 session.location.with_query(digest=str(digest)),
@@ -145,7 +149,7 @@ class Repository:
     async def abandon(self, session: Session) -> None:
         """Delete a session; one that is gone already is fine, and so is a registry that cannot delete."""
         wanted = {200, 202, 204, 404, 405}
-        await self.access.fetch(Call("DELETE", session.location, self._push, "leaving an upload", wanted))
+        await self.access.fetch(Call("DELETE", session.location, self._delete, "leaving an upload", wanted))
 
     async def put_manifest(self, manifest: Document) -> None:
         """Make the artifact visible."""
@@ -162,6 +166,24 @@ class Repository:
             )
         )
         self._check_digest(answer, manifest.digest, doing)
+
+    async def _in_order(self, call: Call) -> Answer:
+        """``fetch``; cancelled when all is sent already, it waits a moment for the end.
+
+        A registry that is still at work on a session does not delete it, and afterwards has it for ever.
+        """
+        if not isinstance(call.body, bytes):
+            return await self.access.fetch(call)
+        answer: Answer | None = None
+
+        async def fetch() -> None:
+            nonlocal answer
+            answer = await self.access.fetch(call)
+
+        await outlast(_GRACE_SECONDS, _LONGEST_SECONDS, fetch)
+        if answer is None:
+            raise Busy(f"{self.access.registry}: {call.doing}: the registry did not answer in time")
+        return answer
 
     def _check_digest(self, answer: Answer, digest: Digest, doing: str) -> None:
         """A registry that names another digest than ours has kept, or sent, other bytes."""
