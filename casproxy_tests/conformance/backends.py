@@ -1,44 +1,22 @@
-"""Owns the list of stores that ``test_backend.py`` runs against. A new backend joins by one entry in ``BACKENDS``.
-
-A ``Store`` gives the suite what the contract does not: a look at everything that is kept, and ways to damage it.
-"""
+"""Owns the list of stores that ``test_backend.py`` runs against. A new backend joins by one entry in ``BACKENDS``."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
 
 import trio
 
 from casproxy.digest import Digest
-from casproxy.storage.api import Backend
 from casproxy.storage.local.root import open_local_root
 from casproxy.storage.memory import MemoryBackend
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """One place, empty at the start."""
-
-    backend: Backend
-    twin: Backend
-    """The same place opened a second time, as another process does."""
-    snapshot: Callable[[], Mapping[str, str]]
-    """Everything that is kept there, uploads in progress included: name -> fingerprint."""
-    settle: Callable[[], Awaitable[None]]
-    """Wait for what a cancelled call may rightly leave running for a moment."""
-    flip: Callable[[Digest], None]
-    """Change one stored byte of an artifact, not its size."""
-    cut: Callable[[Digest], None] | None = None
-    """Take away the second half of a stored artifact; None when the store cannot lose bytes."""
-
-
-OpenStore: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Store]]
+from casproxy_tests.conformance.oci_stores import fake_registry_store, real_registry_store
+from casproxy_tests.conformance.store import OpenStore, Store
+from casproxy_tests.real.registry import Access
 
 
 @asynccontextmanager
@@ -79,7 +57,12 @@ async def local_store(directory: Path) -> AsyncIterator[Store]:
         yield Store(root.backend("tenant"), other.backend("tenant"), lambda: tree(directory), settle, flip, cut)
 
 
-BACKENDS: dict[str, OpenStore] = {"memory": memory_store, "local": local_store}
+BACKENDS: dict[str, OpenStore] = {
+    "memory": memory_store,
+    "local": local_store,
+    "oci-fake": fake_registry_store,
+    **{f"oci-{access.name.lower()}": real_registry_store(access) for access in Access},
+}
 
 
 def layout_path(tenant: Path, digest: Digest) -> Path:

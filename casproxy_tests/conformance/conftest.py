@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from casproxy_tests.conformance.backends import BACKENDS, OpenStore, Store
+from casproxy_tests.conformance.backends import BACKENDS
+from casproxy_tests.conformance.store import OpenStore, Store
 
 
 @pytest.fixture(params=list(BACKENDS.values()), ids=list(BACKENDS))

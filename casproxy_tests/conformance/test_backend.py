@@ -12,7 +12,7 @@ from casproxy.digest import EMPTY_DIGEST, Digest
 from casproxy.errors import ArtifactNotFound, BackendBroken, OffsetOutOfRange, StorageError
 from casproxy.storage.api import Ingest, NewResource, Piece, Reader, Resource
 from casproxy_tests.cancellation import Run, cancel_everywhere
-from casproxy_tests.conformance.backends import Store
+from casproxy_tests.conformance.store import Store
 from casproxy_tests.conformance.traffic import MIB, content, get, put
 
 SIZES = [0, 1, 511, 513, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, MIB - 1, MIB, MIB + 1, 5 * MIB + 7]

@@ -60,7 +60,8 @@ _ROUTES = [
     )
 ]
 STEPS = frozenset(step for _, methods in _ROUTES for step in methods.values())
-_WRITES = frozenset({"post", "patch", "put", "delete", "status", "manifest-put"})
+_ACTIONS = {**dict.fromkeys(("post", "patch", "put", "status", "manifest-put"), "pull,push"), "delete": "delete"}
+"""What a step must be allowed; others: ``pull``."""
 _OPEN = frozenset({"token", "elsewhere-get"})
 
 
@@ -87,8 +88,8 @@ class FakeRegistry:
     faults: list[Fault] = field(default_factory=list)
     redirect_to: str = ""
     """Origin (``scheme://host:port``) that blob GETs are sent to; it may be another server with the same handler."""
-    lies: int = 0
-    """So many finished blobs are kept with a byte changed, and 201 is answered all the same."""
+    lies: set[str] = field(default_factory=set)
+    """Digests of blobs that are kept with a byte changed, though 201 is answered."""
     _server: HttpServer | None = None
     _limited: int = 0
 
@@ -117,6 +118,13 @@ class FakeRegistry:
                 data = repository.blobs[digest]
                 repository.blobs[digest] = bytes([data[0] ^ 0xFF]) + data[1:]
 
+    def cut(self, digest: str) -> None:
+        """Take away the second half of a blob; answers on their way break off."""
+        for repository in self.store.repositories.values():
+            if digest in repository.blobs:
+                repository.blobs[digest] = repository.blobs[digest][: len(repository.blobs[digest]) // 2]
+        self.server.reset_busy()
+
     async def handle(self, exchange: Exchange) -> None:
         """Every request."""
         request = exchange.request
@@ -126,7 +134,7 @@ class FakeRegistry:
             if match and request.method in methods:
                 step, found = methods[request.method], match.groupdict()
         try:
-            await exchange.meet([fault for fault in self.faults if fault.claims(step)])
+            await exchange.meet([fault for fault in self.faults if fault.claims(step, request.target)])
             if await self._admit(exchange, step, found.get("repository", "")):
                 await self._dispatch(exchange, step, found)
         finally:
@@ -145,7 +153,7 @@ class FakeRegistry:
             return False
         if step in _OPEN:
             return True
-        refusal = self.auth.refusal(exchange.request, repository, "pull,push" if step in _WRITES else "pull")
+        refusal = self.auth.refusal(exchange.request, repository, _ACTIONS.get(step, "pull"))
         if refusal is None:
             return True
         headers = {"www-authenticate": refusal.challenge} if refusal.challenge else {}

@@ -38,7 +38,7 @@ class Refusal:
 
 class Auth(Protocol):
     def refusal(self, request: Request, repository: str, actions: str) -> Refusal | None:
-        """None when the request may do ``actions`` (``pull``, ``push`` or both with a comma) in ``repository``."""
+        """None when the request may do ``actions`` (``pull``, ``push``, ``delete``, joined by commas) there."""
 
 
 class Anonymous:

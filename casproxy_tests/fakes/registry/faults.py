@@ -52,7 +52,8 @@ class Fault:
     ``skip``: how many such requests stay well first; ``times``: at how many it happens then. ``after_bytes``: of the
     body, in the two phases that have one. ``flip``: offset of a byte of the answer's body to invert. ``headers``: set
     in its own answer (an empty value takes one away). ``delay_per_slice``: seconds before each slice of a body.
-    ``effect`` runs when a request is hit. ``reached`` is set when it has happened; ``hits`` counts requests.
+    ``only``: requests with this in their target. ``effect`` runs when a request is hit. ``reached`` is set when it has
+    happened; ``hits`` counts requests.
     """
 
     step: str
@@ -65,12 +66,13 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_per_slice: float = 0.0
     effect: Callable[[], None] | None = None
+    only: str = ""
     hits: int = 0
     reached: trio.Event = field(default_factory=trio.Event)
 
-    def claims(self, step: str) -> bool:
+    def claims(self, step: str, target: str) -> bool:
         """Whether this request is one of those that are hit; counts it."""
-        if self.step not in ("", step) or not self.times:
+        if self.step not in ("", step) or self.only not in target or not self.times:
             return False
         if self.skip:
             self.skip -= 1

@@ -95,6 +95,7 @@ class Exchange:
         await self._wire.send_head(status, {name: value for name, value in fields.items() if value})
         if self.request.method == "HEAD":
             body = b""
+        body = memoryview(body)[: int(fields.get("content-length", len(body)))]  # an answer of another size is whole
         sent = 0
         while sent < len(body):
             await self._happen(Phase.ANSWER_BODY, sent)
@@ -202,9 +203,13 @@ class _Wire:
             await self._server.healed.wait()
             await self._discard()
         elif how is Hangup.RESET:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._socket.close()
+            self.reset()
         raise _Gone
+
+    def reset(self) -> None:
+        """Close with RST instead of FIN."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
 
     def next_request(self) -> bool:
         """Make ready for another request; False when the connection has to close."""
@@ -247,8 +252,7 @@ class HttpServer:
     connections: int = 0
     """Accepted so far."""
     open_connections: int = 0
-    busy: int = 0
-    """Exchanges in progress."""
+    _busy: set[_Wire] = field(default_factory=set)
     healed: trio.Event = field(default_factory=trio.Event)
     _changed: trio.Event = field(default_factory=trio.Event)
 
@@ -259,6 +263,16 @@ class HttpServer:
     @property
     def url(self) -> str:
         return f"{'http' if self.tls is None else 'https'}://{self.host}"
+
+    @property
+    def busy(self) -> int:
+        """Exchanges in progress."""
+        return len(self._busy)
+
+    def reset_busy(self) -> None:
+        """Reset every connection with an exchange in progress."""
+        for wire in self._busy:
+            wire.reset()
 
     async def settle(self) -> None:
         """Let black holes end, and wait until no exchange is in progress: what is open then is idle."""
@@ -294,7 +308,7 @@ class HttpServer:
 
     async def _serve_requests(self, wire: _Wire, number: int) -> None:
         while (request := await wire.receive_request(number)) is not None:
-            self.busy += 1
+            self._busy.add(wire)
             try:
                 exchange = Exchange(request, wire)
                 with contextlib.suppress(Answered):
@@ -303,7 +317,7 @@ class HttpServer:
                     await wire.close_gently()
                     return
             finally:
-                self.busy -= 1
+                self._busy.discard(wire)
                 self._changed.set()
 
 

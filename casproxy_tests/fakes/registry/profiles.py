@@ -24,6 +24,8 @@ class Profile:
     patch_needs_length: bool = False
     monolithic_put: bool = True
     max_monolithic_put: int | None = None
+    signs_offset: bool = True
+    """A Location is good for the offset at which it was given; docker-registry 2.8 refuses even DELETE otherwise."""
     sticky_range: bool = False
     """The ``Range`` it answers stays at the first chunk's."""
     min_chunk: int = 0

@@ -22,6 +22,11 @@ class Session:
     state: int = 0
     first_range: str = ""
 
+    @property
+    def signature(self) -> str:
+        """What its newest Location is known by."""
+        return f"{self.state}.{len(self.data)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:

@@ -29,17 +29,21 @@ class Uploads:
         session = self._store.sessions.get(name)
         if session is None or session.repository != repository:
             await self._registry.error(exchange, 404, "BLOB_UPLOAD_UNKNOWN")
+        elif self._is_stale(exchange, session):
+            await self._registry.error(exchange, 404, "BLOB_UPLOAD_INVALID", "not the newest Location")
         elif step == "delete":
             del self._store.sessions[name]
             await self._registry.answer(exchange, 204)
         elif step == "status":
             await self._registry.answer(exchange, 204, self._progress(session, name))
-        elif exchange.request.query.get("_state") != str(session.state):
-            await self._registry.error(exchange, 400, "BLOB_UPLOAD_INVALID", "not the newest Location")
         elif step == "patch":
             await self._patch(exchange, session, name)
         else:
             await self._put(exchange, session, name)
+
+    def _is_stale(self, exchange: Exchange, session: Session) -> bool:
+        """Only the newest Location is good, and none once bytes have come of which the client was told nothing."""
+        return self._profile.signs_offset and exchange.request.query.get("_state") != session.signature
 
     async def _patch(self, exchange: Exchange, session: Session, name: str) -> None:
         headers, profile = exchange.request.headers, self._profile
@@ -76,7 +80,7 @@ class Uploads:
             return
         while data := await exchange.receive():
             session.data += data
-        lying = self._registry.lies > 0
+        lying = digest in self._registry.lies
         if not _DIGEST.fullmatch(digest) or (sha256(session.data) != digest and not lying):
             del self._store.sessions[name]
             await self._registry.error(exchange, 400, "DIGEST_INVALID")
@@ -85,7 +89,7 @@ class Uploads:
             await self._registry.error(exchange, 400, "BLOB_UPLOAD_INVALID", "empty")
             return
         if lying:
-            self._registry.lies -= 1
+            self._registry.lies.remove(digest)
             session.data[0] ^= 0xFF
         self._store.repository(session.repository).blobs[digest] = bytes(session.data)
         del self._store.sessions[name]
@@ -98,7 +102,7 @@ class Uploads:
     def _progress(self, session: Session, name: str) -> dict[str, str]:
         base = self._registry.server.url if self._profile.absolute_location else ""
         headers = {
-            "location": f"{base}/v2/{session.repository}/blobs/uploads/{name}?_state={session.state}",
+            "location": f"{base}/v2/{session.repository}/blobs/uploads/{name}?_state={session.signature}",
             "docker-upload-uuid": name,
             "range": session.first_range
             if self._profile.sticky_range and session.first_range
