@@ -181,9 +181,9 @@ def parse_response(headers: RawHeaders) -> None:
         raise MalformedHeaders("a response needs :status")
     status = int(raw)
     fields = dict(headers)
+    if b"grpc-status" in fields:
+        return  # whatever else is odd about it, this is what the server wants to say
     if status != 200:
-        if b"grpc-status" in fields:
-            return
         raise CallRefusal(from_http_status(status), f"the server answered HTTP {status}")
     if not fields.get(b"content-type", b"").startswith(CONTENT_TYPE):
         raise CallRefusal(StatusCode.UNKNOWN, "the server's answer is not gRPC")

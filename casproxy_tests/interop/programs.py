@@ -54,13 +54,19 @@ class Program:
 @contextmanager
 def running(module: str) -> Iterator[Program]:
     """``python -m casproxy_tests.interop.<module>``: it ends when its standard input does, and then with code 0."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"casproxy_tests.interop.{module}"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    with started(python(module)) as program:
+        yield program
+
+
+def python(module: str) -> list[str]:
+    """The command line of a module of this package."""
+    return [sys.executable, "-m", f"casproxy_tests.interop.{module}"]
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[Program]:
+    """A server that prints its port first, and ends, with code 0, when its standard input does."""
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with process:
         try:
             assert process.stdout is not None

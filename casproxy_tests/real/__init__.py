@@ -1,7 +1,8 @@
 """Owns the way to real counterparts: programs of other people that the tests run against.
 
 A missing one is a reason to skip on a developer's machine, and a failure where ``CASPROXY_REQUIRE_REAL=1`` says that
-the machine was prepared for them, so that a test cannot go missing unnoticed.
+the machine was prepared for them, so that a test cannot go missing unnoticed. ``CASPROXY_WITHOUT`` names, separated by
+spaces, those that cannot be had on that machine and are known to be missing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ def require_real(program: str, reason: str) -> Path:
     beside_python = str(Path(sys.executable).parent)  # some come as Python packages, and pytest may run unactivated
     found = shutil.which(program, path=os.pathsep.join([beside_python, os.environ.get("PATH", os.defpath)]))
     if found is None:
+        if program in os.environ.get("CASPROXY_WITHOUT", "").split():
+            pytest.skip(f"{program} cannot be had here; needed for {reason}")
         missing(f"{program} is not installed; needed for {reason}")
     return Path(found)
 

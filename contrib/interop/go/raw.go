@@ -35,6 +35,7 @@ const (
 	unary     = "/t.Test/Unary"
 	upload    = "/t.Test/Upload"
 	download  = "/t.Test/Download"
+	chat      = "/t.Test/Chat"
 	early     = "/t.Test/Early"
 	fail      = "/t.Test/Fail"
 	wait      = "/t.Test/Wait"

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -44,6 +45,8 @@ func handle(_ any, stream grpc.ServerStream) error {
 	switch method {
 	case upload:
 		return serveUpload(stream)
+	case chat:
+		return serveChat(stream)
 	case early:
 		answer := []byte("stored")
 		return stream.SendMsg(&answer)
@@ -62,8 +65,10 @@ func handle(_ any, stream grpc.ServerStream) error {
 	case unary:
 		if in, ok := metadata.FromIncomingContext(stream.Context()); ok {
 			out := metadata.MD{}
-			for _, key := range []string{"x-large", "x-some-bin"} {
-				out.Append(key, in.Get(key)...)
+			for key, values := range in {
+				if strings.HasPrefix(key, "x-") {
+					out.Append(key, values...)
+				}
 			}
 			stream.SetTrailer(out)
 		}
@@ -91,6 +96,22 @@ func serveUpload(stream grpc.ServerStream) error {
 			return err
 		}
 		hash.Write(message)
+	}
+}
+
+func serveChat(stream grpc.ServerStream) error {
+	for {
+		var message []byte
+		err := stream.RecvMsg(&message)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.SendMsg(&message); err != nil {
+			return err
+		}
 	}
 }
 
