@@ -178,7 +178,7 @@ class Protocol:
         stream_id = event.stream_id
         if not self._client_side and (limit := self._admit(stream_id)):
             self._guard.glitch(self._now)
-            self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+            self.reset(stream_id, ErrorCodes.REFUSED_STREAM)  # unless the peer has reset it in the same read
             self._h2.forget_stream(stream_id)
             out.append(events.LimitReached(limit))
             return
