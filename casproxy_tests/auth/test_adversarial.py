@@ -6,26 +6,40 @@ import hashlib
 import hmac
 import json
 import os
+import traceback
+import zlib
+from base64 import b64encode
 from itertools import product
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.hashes import SHA512
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from casproxy.auth.claims import Claims
-from casproxy.auth.verify import verify
+from casproxy.auth.jwks import jwks_of
+from casproxy.auth.verify import UnknownKid, verify
 from casproxy.errors import AuthError, SecretNotFound
 from casproxy.secrets.api import check_secret_id
 from casproxy_tests.auth import forge
+from casproxy_tests.auth.endpoint import named
 from casproxy_tests.auth.forge import GOOD, NOW
 
 pytestmark = pytest.mark.timeout(600)  # the soak signs 20,000 tokens
 
 
-def refusal(token: str) -> str:
+def refusal(token: str, *kinds: str) -> str:
     with pytest.raises(AuthError) as caught:
-        verify(token, forge.keys(), NOW)
+        verify(token, forge.keys(*kinds), NOW)
+    assert_untold(token, caught.value)
     return str(caught.value)
+
+
+def assert_untold(token: str, error: AuthError) -> None:
+    """Neither the error nor its traceback shows the token or a part of it."""
+    told = "".join(traceback.format_exception(error)) + repr(error) + repr(error.args) + error.cause
+    assert not [part for part in (token, *token.split(".")) if len(part) > 20 and part in told]
 
 
 def test_algorithm_none() -> None:
@@ -54,6 +68,80 @@ def test_es256_signature_under_an_es512_key(claimed: str) -> None:
     assert refusal(token) == "unknown signing key"
     with pytest.raises(AuthError):
         verify(token, forge.keys("P-521", "P-384"), NOW)
+
+
+KINDS = {"P-521": "ES512", "P-384": "ES384", "P-256": "ES256", "Ed25519": "EdDSA", "RSA-2048": "RS256"}
+NAMES = [*KINDS.values(), "PS256", "RS384", "RS512", "PS384", "PS512", "ES256K", "Ed25519", "HS256", "none"]
+
+
+@pytest.mark.parametrize(("kind", "name"), list(product(KINDS, NAMES)))
+def test_each_key_passes_under_its_own_algorithm_only(kind: str, name: str) -> None:
+    token = forge.token(kind=kind, algorithm=KINDS[kind], header={"alg": name})
+    if name == KINDS[kind]:
+        assert verify(token, forge.keys(*KINDS), NOW).backend == "OCI"
+    else:
+        assert refusal(token, *KINDS) == "unknown signing key"
+
+
+def test_rsa_signs_two_ways_and_neither_passes_for_the_other() -> None:
+    for algorithm, other in (("RS256", "PS256"), ("PS256", "RS256")):
+        assert verify(forge.token(kind="RSA-2048", algorithm=algorithm), forge.keys("RSA-2048"), NOW)
+        swapped = forge.token(kind="RSA-2048", algorithm=algorithm, header={"alg": other})
+        assert refusal(swapped, "RSA-2048") == "unknown signing key"
+
+
+def test_der_is_not_the_form_of_a_signature() -> None:
+    """RFC 7518, 3.4: the two numbers side by side, not their ASN.1."""
+    head, payload, _ = forge.token().split(".")
+    key = forge.private_key("P-521")
+    assert isinstance(key, EllipticCurvePrivateKey)
+    der = key.sign(f"{head}.{payload}".encode(), ECDSA(SHA512()))
+    assert refusal(f"{head}.{payload}.{forge.encode(der)}") == "unknown signing key"
+
+
+def test_a_key_that_comes_with_the_token_is_no_key() -> None:
+    own = jwks_of(forge.keys("other P-521"))["keys"]
+    certificate = b64encode(forge.public_pem("other P-521")).decode()
+    for brought in (
+        {"jwk": own},
+        {"x5c": [certificate]},
+        {"jku": "http://127.0.0.1:1/"},
+        {"x5u": "http://127.0.0.1:1/"},
+    ):
+        token = forge.token(kind="other P-521", header={"alg": "ES512", **brought})
+        assert refusal(token) == "unknown signing key"
+
+
+@pytest.mark.parametrize("kid", ["", "b", "../../dev/null", "x' OR 1=1 --", "\0", "\ud800", "k" * 1000], ids=ascii)
+def test_kid_only_chooses_among_our_keys(kid: str) -> None:
+    keys = (named("a"), named("b", "P-256"))
+    with pytest.raises(AuthError, match=r"^unknown signing key$") as caught:
+        verify(forge.token(kid=kid), keys, NOW)
+    assert_untold(forge.token(kid=kid), caught.value)
+    assert isinstance(caught.value, UnknownKid) == (kid != "b")
+    assert verify(forge.token(kid="a"), keys, NOW) == verify(forge.token(), keys, NOW)
+
+
+def test_nothing_is_decompressed() -> None:
+    packed = zlib.compress(json.dumps(GOOD).encode(), wbits=-15)
+    bomb = zlib.compress(bytes(10**6), wbits=-15)
+    for payload in (packed, bomb):
+        assert refusal(forge.token(payload, header={"alg": "ES512", "zip": "DEF"})) == "Token is invalid"
+    assert verify(forge.token(header={"alg": "ES512", "zip": "DEF"}), forge.keys(), NOW)  # a name without meaning here
+
+
+def test_encrypted_tokens_are_none_of_ours() -> None:
+    """RFC 7516: five parts; a JWS in JSON is none either (RFC 7515, 7.2)."""
+    head = forge.encode(b'{"alg":"dir","enc":"A256GCM","zip":"DEF"}')
+    assert refusal(f"{head}..{'A' * 16}.{'A' * 400}.{'A' * 22}") == "Token is invalid"
+    head, payload, signature = forge.token().split(".")
+    flattened = json.dumps({"protected": head, "payload": payload, "signature": signature})
+    assert refusal(flattened) == "Token is invalid"
+    assert refusal(forge.encode(flattened.encode())) == "Token is invalid"
+
+
+def test_a_token_within_a_token() -> None:
+    assert refusal(forge.token(forge.token().encode(), header={"alg": "ES512", "cty": "JWT"})) == "Token is invalid"
 
 
 def test_stripped_and_swapped_signatures() -> None:
