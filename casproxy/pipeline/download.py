@@ -43,10 +43,19 @@ class Wanted:
     size: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What was sent: ``sent`` bytes of an artifact of ``size`` bytes. ``complete``: its last byte was among them."""
+
+    sent: int
+    size: int
+    complete: bool
+
+
 async def download(
     backend: Backend, sink: DownloadSink, wanted: Wanted, limits: Limits, *, verify_resume: bool = True
-) -> int:
-    """Send what is ``wanted`` of an artifact to ``sink``; returns the number of bytes sent.
+) -> Delivery:
+    """Send what is ``wanted`` of an artifact to ``sink``; returns what was sent.
 
     A verified read sends its last piece only after the digest matched, so that no receiver ever holds a complete
     corrupt artifact; a mismatch is ``ArtifactCorrupt``. A connection to the store that breaks is reopened from the
@@ -60,7 +69,7 @@ async def download(
         raise InvalidRequest(f"read_limit {wanted.limit} is negative")
     with one_cause():
         plan = await _plan(backend, wanted, limits, verify_resume)
-        return 0 if plan is None else await _transfer(backend, sink, wanted, plan, limits)
+        return plan if isinstance(plan, Delivery) else await _transfer(backend, sink, wanted, plan, limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +80,15 @@ class _Plan:
     count: int
     skip: int
     verified: bool
+    inner: bool = False
+    """It ends before the artifact does."""
 
 
-async def _plan(backend: Backend, wanted: Wanted, limits: Limits, verify_resume: bool) -> _Plan | None:
-    """None when there is nothing to send. Reading everything needs no look-up; a range must know where the end is."""
+async def _plan(backend: Backend, wanted: Wanted, limits: Limits, verify_resume: bool) -> _Plan | Delivery:
+    """What to read, or the delivery itself when there is nothing to send.
+
+    Reading everything needs no look-up; a range must know where the end is.
+    """
     if wanted.offset == 0 and wanted.limit == 0:
         return _Plan(start=0, count=0, skip=0, verified=True)
     resource = await describe(backend, wanted.digest, limits)
@@ -82,9 +96,9 @@ async def _plan(backend: Backend, wanted: Wanted, limits: Limits, verify_resume:
     if not 0 <= wanted.offset <= resource.size:
         raise OffsetOutOfRange(offset=wanted.offset, size=resource.size)
     if wanted.offset == resource.size:
-        return None
+        return Delivery(0, resource.size, complete=resource.size == 0)
     if wanted.limit and wanted.offset + wanted.limit < resource.size:
-        return _Plan(start=wanted.offset, count=wanted.limit, skip=0, verified=False)
+        return _Plan(start=wanted.offset, count=wanted.limit, skip=0, verified=False, inner=True)
     if wanted.offset == 0 or verify_resume:
         return _Plan(start=0, count=0, skip=wanted.offset, verified=True)
     return _Plan(start=wanted.offset, count=0, skip=0, verified=False)
@@ -95,7 +109,7 @@ def _check_size(wanted: Wanted, size: int) -> None:
         raise ArtifactNotFound(f"{wanted.digest} of {wanted.size} bytes")
 
 
-async def _transfer(backend: Backend, sink: DownloadSink, wanted: Wanted, plan: _Plan, limits: Limits) -> int:
+async def _transfer(backend: Backend, sink: DownloadSink, wanted: Wanted, plan: _Plan, limits: Limits) -> Delivery:
     to_hash, from_read = trio.open_memory_channel[Piece](limits.queued_pieces)
     to_send, from_hash = trio.open_memory_channel[Piece](limits.queued_pieces)
     sent = 0
@@ -107,12 +121,10 @@ async def _transfer(backend: Backend, sink: DownloadSink, wanted: Wanted, plan: 
                 await sink.send(piece)
                 sent += len(piece)
 
-    await run_stages(
-        _ReadStage(backend, to_hash, wanted, plan, limits).run,
-        _HashStage(from_read, to_send, wanted.digest, plan).run,
-        send_pieces,
-    )
-    return sent
+    reading = _ReadStage(backend, to_hash, wanted, plan, limits)
+    hashing = _HashStage(from_read, to_send, wanted.digest, plan)
+    await run_stages(read=reading.run, hash=hashing.run, send=send_pieces)
+    return Delivery(sent, reading.size, complete=not plan.inner)
 
 
 class _ReadStage:
@@ -130,6 +142,7 @@ class _ReadStage:
         self._plan = plan
         self._attempts_left = limits.resume_attempts
         self._read = 0
+        self.size = 0
 
     async def run(self) -> None:
         async with self._pieces:
@@ -152,7 +165,8 @@ class _ReadStage:
             return
         limit = remaining if self._plan.count else 0
         async with self._backend.read(self._wanted.digest, self._plan.start + self._read, limit) as reader:
-            _check_size(self._wanted, reader.resource.size)
+            self.size = reader.resource.size
+            _check_size(self._wanted, self.size)
             while received := await reader.receive():
                 for piece in split(received):
                     await self._pieces.send(piece)

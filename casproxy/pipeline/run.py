@@ -26,6 +26,7 @@ from casproxy.errors import (
     RequestError,
     SizeLimitExceeded,
 )
+from casproxy.spans import span
 
 Stage: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -44,15 +45,20 @@ _RANKS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...] = 
 """The first row that fits decides; the lowest rank is heard."""
 
 
-async def run_stages(*stages: Stage) -> None:
-    """Run the stages of one transfer side by side; return when all have ended well.
+async def run_stages(**stages: Stage) -> None:
+    """Run the stages of one transfer side by side, each under its name in a trace; return when all have ended well.
 
     The first failure, or a cancellation from outside, cancels the others; nothing outlives this call. Call it inside
     ``one_cause``, which turns the group it raises into one error.
     """
     async with trio.open_nursery() as nursery:
-        for stage in stages:
-            nursery.start_soon(stage)
+        for name, stage in stages.items():
+            nursery.start_soon(_run_stage, name, stage)
+
+
+async def _run_stage(name: str, stage: Stage) -> None:
+    with span(f"pipeline.{name}"):
+        await stage()
 
 
 @contextmanager

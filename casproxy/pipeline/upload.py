@@ -68,7 +68,7 @@ async def _transfer(source: UploadSource, ingest: Ingest, expected: Expected, li
             async for piece in from_hash:
                 await ingest.write(piece)
 
-    await run_stages(Chunker(source, to_hash, limits).run, hash_pieces, ingest_pieces)
+    await run_stages(chunk=Chunker(source, to_hash, limits).run, hash=hash_pieces, ingest=ingest_pieces)
     content.verify()  # here, not in its stage: a channel also closes when the stage before it fails
     return content.size
 

@@ -11,6 +11,7 @@ import trio
 from casproxy._proto.google.bytestream import bytestream_pb2 as pb
 from casproxy.auth.claims import Claims
 from casproxy.errors import ArtifactNotFound, InvalidRequest, PeerGone, PeerTooSlow
+from casproxy.observe.facts import Downloaded, Uploaded
 from casproxy.pipeline.api import Expected, Limits
 from casproxy.pipeline.download import Wanted, download
 from casproxy.pipeline.lookup import describe, find
@@ -43,8 +44,11 @@ class ByteStream:
         stored = await find(backend, name.digest, self._limits)
         if stored is None:
             stored = await self._upload(source, backend, name, claims)
+            call.attach(Uploaded(name.digest, stored.size, name.file_name, skipped=False))
         elif name.size not in (None, stored.size):
             raise InvalidRequest(f"size mismatch: got={stored.size}, want={name.size}")
+        else:
+            call.attach(Uploaded(name.digest, stored.size, stored.file_name, skipped=True))
         await call.send_message(pb.WriteResponse(committed_size=stored.size).SerializeToString())
 
     async def read(self, call: ServerCall) -> None:
@@ -53,7 +57,9 @@ class ByteStream:
         name = resource_name.parse(request.resource_name)
         wanted = Wanted(name.digest, request.read_offset, request.read_limit, name.size)
         backend = await self._backend(call, name)
-        await download(backend, _CallSink(call), wanted, self._limits, verify_resume=self._verify_resume)
+        sent = await download(backend, _CallSink(call), wanted, self._limits, verify_resume=self._verify_resume)
+        if sent.complete:
+            call.attach(Downloaded(name.digest, sent.size))
 
     async def query_write_status(self, call: ServerCall) -> None:
         """Whether an artifact is stored: complete, or ``ArtifactNotFound``; there is no partly written one."""

@@ -17,7 +17,7 @@ from casproxy.errors import (
     PeerGone,
 )
 from casproxy.pipeline.api import Limits
-from casproxy.pipeline.download import Wanted, download
+from casproxy.pipeline.download import Delivery, Wanted, download
 from casproxy.storage.api import NewResource
 from casproxy.storage.memory import MemoryBackend
 from casproxy_tests.cancellation import Run, cancel_everywhere
@@ -45,14 +45,14 @@ async def get(
     backend: FaultyBackend, receiver: Receiver, *, offset: int = 0, limit: int = 0, verify_resume: bool = True
 ) -> int:
     wanted = Wanted(DIGEST, offset, limit)
-    return await download(backend, receiver, wanted, LIMITS, verify_resume=verify_resume)
+    return (await download(backend, receiver, wanted, LIMITS, verify_resume=verify_resume)).sent
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 10 * PIECE])
 async def test_a_whole_artifact(size: int) -> None:
     backend, receiver = await store(content(size)), Receiver()
     sent = await download(backend, receiver, Wanted(Digest.of(content(size))), LIMITS)
-    assert sent == size
+    assert sent == Delivery(size, size, complete=True)
     assert receiver.content == content(size)
     assert backend.calls["describe"] == 0  # one request for the artifact, none about it
     assert backend.open_readers == 0
@@ -95,7 +95,17 @@ async def test_another_size_than_the_caller_names(offset: int) -> None:
     with pytest.raises(ArtifactNotFound):
         await download(backend, receiver, Wanted(DIGEST, offset, size=len(DATA) + 1), LIMITS)
     assert receiver.content == b""
-    assert await download(backend, receiver, Wanted(DIGEST, offset, size=len(DATA)), LIMITS) == len(DATA) - offset
+    sent = await download(backend, receiver, Wanted(DIGEST, offset, size=len(DATA)), LIMITS)
+    assert sent == Delivery(len(DATA) - offset, len(DATA), complete=True)
+
+
+@pytest.mark.parametrize(
+    ("offset", "limit", "complete"),
+    [(0, 0, True), (1, 0, True), (0, len(DATA), True), (0, len(DATA) - 1, False), (len(DATA), 0, False)],
+)
+async def test_a_delivery_is_complete_when_the_last_byte_was_in_it(offset: int, limit: int, complete: bool) -> None:
+    backend = await store(DATA)
+    assert (await download(backend, Receiver(), Wanted(DIGEST, offset, limit), LIMITS)).complete == complete
 
 
 @pytest.mark.parametrize("flip", [0, PIECE, len(DATA) - 1])

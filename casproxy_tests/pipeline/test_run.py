@@ -70,7 +70,7 @@ async def test_the_first_failure_cancels_the_siblings() -> None:
         raise BackendUnavailable("down")
 
     with pytest.raises(BackendUnavailable), one_cause():
-        await run_stages(trio.sleep_forever, fail, trio.sleep_forever)
+        await run_stages(first=trio.sleep_forever, second=fail, third=trio.sleep_forever)
 
 
 @pytest.mark.parametrize("error", [BackendUnavailable("down"), PeerGone("gone"), OSError("raw")])
@@ -84,7 +84,7 @@ async def test_a_cancellation_from_outside_wins_over_our_errors(error: Exception
     with trio.CancelScope() as scope:
         scope.cancel()
         with one_cause():
-            await run_stages(fail_when_cancelled, trio.sleep_forever)
+            await run_stages(first=fail_when_cancelled, second=trio.sleep_forever)
     assert scope.cancelled_caught
 
 
@@ -98,4 +98,4 @@ async def test_a_bug_is_seen_even_beside_a_cancellation() -> None:
     with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True), trio.CancelScope() as scope:
         scope.cancel()
         with one_cause():
-            await run_stages(bug, trio.sleep_forever)
+            await run_stages(first=bug, second=trio.sleep_forever)
