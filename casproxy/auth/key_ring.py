@@ -63,19 +63,20 @@ class _Watch:
 
     def note(self, reading: Reading) -> None:
         """Take over what a look gave."""
-        self._tell(reading.fault)
-        self.keys = reading.keys
+        self.keys, self.fault = reading.keys, reading.fault
         now = trio.current_time()
         if not reading.fault:
             self.current_at, self.good_until, self.too_old = now, math.inf, False
         elif self.good_until == math.inf:
             self.good_until = now + self.part.max_stale
-        self.fault = reading.fault
 
-    def _tell(self, fault: str) -> None:
-        if fault and fault != self.fault:
-            log.warning("keys_not_read", setting=self.part.setting, reason=fault, serving_last_known=bool(self.keys))
-        elif self.fault and not fault:
+    def tell(self, *, before: str) -> None:
+        """Log how the fault differs from the one ``before``."""
+        if self.fault and self.fault != before:
+            log.warning(
+                "keys_not_read", setting=self.part.setting, reason=self.fault, serving_last_known=bool(self.keys)
+            )
+        elif before and not self.fault:
             log.info("keys_read_again", setting=self.part.setting)
 
 
@@ -118,17 +119,19 @@ class KeyRing:
         """Look at every part once; ``ConfigError`` when a needed one is at fault, or when there is no key at all."""
         async with trio.open_nursery() as nursery:
             for watch in self._watches:
-                nursery.start_soon(self._look, watch)
+                nursery.start_soon(self._look_first, watch)
         for watch in self._watches:
             if watch.fault and (watch.part.needed_at_start or not self._keys):
                 raise ConfigError(f"{watch.part.setting}: {watch.fault}")
+        for watch in self._watches:  # not before: an error that ends the start is one line
+            watch.tell(before="")
+        _tell_keys(self._keys)
 
-    async def keep_current(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def keep_current(self) -> None:
         """Look at all parts again and again, for ever. Run as a task."""
         async with trio.open_nursery() as nursery:
             for watch in self._watches:
                 nursery.start_soon(self._keep_looking, watch)
-            task_status.started()
 
     async def _keep_looking(self, watch: _Watch) -> None:
         ask = watch.ask
@@ -147,7 +150,19 @@ class KeyRing:
     def _pause(self, watch: _Watch) -> float:
         return min(watch.part.every, self._settings.retry_interval) if watch.fault else watch.part.every
 
+    async def _look_first(self, watch: _Watch) -> None:
+        watch.note(await self._read(watch))
+        self._merge()
+
     async def _look(self, watch: _Watch) -> None:
+        before, known = watch.fault, self._keys
+        watch.note(await self._read(watch))
+        watch.tell(before=before)
+        self._merge()
+        if self._keys is not known:
+            _tell_keys(self._keys)
+
+    async def _read(self, watch: _Watch) -> Reading:
         self.looks += 1
         reading = Reading(watch.keys, f"no answer within {self._settings.read_timeout:g} s")
         with trio.move_on_after(self._settings.read_timeout):
@@ -156,21 +171,23 @@ class KeyRing:
             except Exception as error:  # what nobody foresaw must not end a server whose keys are good
                 log.exception("keys_not_read", setting=watch.part.setting)
                 reading = Reading(watch.keys, f"unexpected {type(error).__name__}")
-        watch.note(reading)
-        self._merge()
+        return reading
 
     def _merge(self) -> None:
         now = trio.current_time()
         fresh = [watch for watch in self._watches if now < watch.good_until]
         for watch in self._watches:
-            if now >= watch.good_until and not watch.too_old:
+            if watch.keys and now >= watch.good_until and not watch.too_old:
                 watch.too_old = True
                 log.error("keys_too_old", setting=watch.part.setting, reason=watch.fault)
         self._good_until = min((watch.good_until for watch in fresh), default=math.inf)
         keys = tuple(key for watch in fresh for key in watch.keys)
         if keys != self._keys:  # else the same object, so that verdicts outlive a look that found nothing new
             self._keys = keys
-            log.info("keys_changed", count=len(keys), kids=[key.kid for key in keys if key.kid is not None])
+
+
+def _tell_keys(keys: Sequence[VerificationKey]) -> None:
+    log.info("keys_changed", count=len(keys), kids=[key.kid for key in keys if key.kid is not None])
 
 
 @asynccontextmanager

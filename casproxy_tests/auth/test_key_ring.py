@@ -164,13 +164,18 @@ async def test_an_unforeseen_failure_ends_nothing(autojump_clock: trio.testing.M
     ],
 )
 async def test_what_stops_the_start(parts: list[KeyPart], text: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{text}$"):
+    with capture_logs() as logs, pytest.raises(ConfigError, match=f"^{text}$"):
         async with open_ring(parts):
             raise AssertionError("it started")
+    assert not logs
 
 
 async def test_a_server_that_is_down_at_start_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
     url = Part(Reading((), "down"), setting="url")
+    with capture_logs() as logs:
+        async with open_ring([Part(), url]) as ring:
+            assert ring.keys() == OLD
+    assert [(line["event"], line.get("reason")) for line in logs] == [("keys_not_read", "down"), ("keys_changed", None)]
     async with open_ring([Part(), url]) as ring:
         assert ring.keys() == OLD and ring.ages()["url"] == math.inf
         url.reading = Reading(NEW)
