@@ -12,6 +12,9 @@ from casproxy.errors import SecretMalformed, SecretNotFound
 _SECRET_ID = re.compile(r"[A-Za-z0-9._/-]+", re.ASCII)
 
 
+_KINDS = {str: "text", bool: "true or false", int: "number", float: "number"}
+
+
 def check_secret_id(secret_id: str) -> None:
     """Raise ``SecretNotFound`` unless ``secret_id`` may reach a source, where it becomes a path or part of a URL.
 
@@ -52,6 +55,10 @@ class Secret:
         if not isinstance(value, str):
             raise SecretMalformed(f"the secret's {key} is not a string")
         return value
+
+    def kinds(self) -> dict[str, str]:
+        """The keys, folded and sorted, each with the kind of its value: what may be shown to an operator."""
+        return {key: _KINDS.get(type(value), "list or map") for key, value in sorted(self._fields.items())}
 
     def __repr__(self) -> str:
         return "<Secret: redacted>"

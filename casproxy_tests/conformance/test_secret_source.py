@@ -5,7 +5,6 @@ Each store is real, or a stand-in behind the vendor's real client; ``casproxy_te
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from casproxy.errors import ConfigError, SecretDenied, SecretError, SecretMalfor
 from casproxy.secrets.api import Secret, SecretSource
 from casproxy.secrets.cache import CacheSettings, open_cache
 from casproxy_tests.cancellation import Run, cancel_everywhere
+from casproxy_tests.secrets.reports import everything
 from casproxy_tests.secrets.rigs import RemoteRig, VaultRig
 from casproxy_tests.secrets.stores import STORES, OpenRig, Rig
 
@@ -211,8 +211,4 @@ async def _failure_of(source: SecretSource, secret_id: str) -> str:
     """Everything an error report could show: the whole chain, with the variables of each frame of ours."""
     with pytest.raises(SecretError) as caught:
         await source.read(secret_id)
-    return repr(caught.value) + _everything(caught.value)
-
-
-def _everything(error: BaseException) -> str:
-    return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    return repr(caught.value) + everything(caught.value)

@@ -37,7 +37,11 @@ class _State:
     pairs: list[_Pair] = field(default_factory=list)
     swallowing: threading.Event | None = None
     answer: bytes | None = None
+    asked: bytearray = field(default_factory=bytearray)
     closing: bool = False
+
+    def answer_with(self, answer: bytes | None, asked: bytearray) -> None:
+        self.answer, self.asked = answer, asked
 
 
 class Gate:
@@ -83,16 +87,17 @@ class Gate:
     @contextmanager
     def answering(
         self, status: str, body: str, *, headers: str = "Content-Type: application/json\r\n"
-    ) -> Iterator[None]:
-        """Within the block every HTTP request is answered like this."""
+    ) -> Iterator[bytearray]:
+        """Within the block every HTTP request is answered like this; the requests are given, one after another."""
         answer = (
             f"HTTP/1.1 {status}\r\n{headers}Content-Length: {len(body.encode())}\r\nConnection: close\r\n\r\n{body}"
         )
-        self._order(lambda: setattr(self._state, "answer", answer.encode()))
+        asked = bytearray()
+        self._order(lambda: self._state.answer_with(answer.encode(), asked))
         try:
-            yield
+            yield asked
         finally:
-            self._order(lambda: setattr(self._state, "answer", None))
+            self._order(lambda: self._state.answer_with(None, bytearray()))
 
     def wait_idle(self) -> None:
         """Return once no client is connected any more."""
@@ -161,6 +166,7 @@ class Gate:
         lengths = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
         if len(body) >= int(lengths[0] if lengths else 0):
             assert self._state.answer is not None
+            self._state.asked += pair.asked
             pair.client.sendall(self._state.answer)
             self._drop(pair)
 

@@ -80,7 +80,7 @@ class RemoteRig(ABC):
     def deny(self, patch: pytest.MonkeyPatch) -> None: ...
 
     @abstractmethod
-    def broken(self) -> AbstractContextManager[None]:
+    def broken(self) -> AbstractContextManager[object]:
         """Within the block the store answers every request with an internal error."""
 
     def go_down(self) -> None:
@@ -135,7 +135,7 @@ class VaultRig(RemoteRig):
     def deny(self, patch: pytest.MonkeyPatch) -> None:
         self._allow("deny")
 
-    def broken(self) -> AbstractContextManager[None]:
+    def broken(self) -> AbstractContextManager[object]:
         return self.gate.answering("500 Internal Server Error", '{"errors": ["internal error"]}')
 
 
@@ -169,7 +169,7 @@ class AwsRig(RemoteRig):
     def deny(self, patch: pytest.MonkeyPatch) -> None:
         self.server.forbid(self.user)
 
-    def broken(self) -> AbstractContextManager[None]:
+    def broken(self) -> AbstractContextManager[object]:
         body = '{"__type": "InternalServiceError", "Message": "An error occurred on the server side."}'
         return self.gate.answering("500 Internal Server Error", body)
 
