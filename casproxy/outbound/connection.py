@@ -31,8 +31,8 @@ _JOINED_WRITE: Final = 64 * 1024
 _LAST_WORDS_SECONDS: Final = 1.0
 """How long an answer may take to arrive on a connection that takes no more of the body."""
 
-_GOODBYE_SECONDS: Final = 0.04
-"""The longest a cancelled upload goes on, to end in order: less than anybody minds."""
+_GOODBYE_SECONDS: Final = 1.0
+"""The longest a cancelled upload may take to end in order: milliseconds, unless the server is slow or silent."""
 _LONGEST_EXCHANGE_SECONDS: Final = 24 * 3600.0
 
 
@@ -132,8 +132,7 @@ class Connection:
         async def step() -> None:
             nonlocal answer
             answer = await self._send_streamed(machine, head, body, patience)
-            if self._cut:
-                body.cut(answer)
+            body.answered(answer)
 
         def cut() -> None:
             self._cut = True

@@ -20,8 +20,11 @@ class Body(Protocol):
     async def receive(self) -> Buffer:
         """The next bytes; empty at the end. Cancelled when the server answers before it has the whole body."""
 
-    def cut(self, answer: Head) -> None:
-        """The exchange was cancelled, the body (of no declared size) ended where it was: this was the answer."""
+    def answered(self, answer: Head) -> None:
+        """The answer to a body of no declared size: told at once, for the exchange may be cancelled before it is read.
+
+        Cancelled earlier, the body ended where it was, and this is the answer to that.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,5 +138,5 @@ class StagedPart:
         self._left -= len(data)
         return data
 
-    def cut(self, answer: Head) -> None:
-        """See ``Body.cut``: never, for the size is declared."""
+    def answered(self, answer: Head) -> None:
+        """See ``Body.answered``: never, for the size is declared."""

@@ -30,7 +30,7 @@ class Stream:
         self._on_failure = on_failure
         self._session: Session | None = None
         self._pieces, taken = trio.open_memory_channel[Piece](0)
-        self._body = _ChannelBody(taken, self._on_cut)
+        self._body = _ChannelBody(taken, self._on_answer)
         self._ended = trio.Event()
         self._failure: StorageError | None = None
 
@@ -67,8 +67,8 @@ class Stream:
         await self._sessions.retried(lambda: self._put(digest, size))
         self._sessions.ended(self._session)
 
-    def _on_cut(self, answer: Head) -> None:
-        """The PATCH was cancelled and ended in order: this is where its session can be deleted."""
+    def _on_answer(self, answer: Head) -> None:
+        """However the PATCH ended, this is where its session goes on, or can be deleted."""
         if self._session is not None and answer.status < 300:
             self._session.location = Answer(answer.status, answer.headers, b"", self._session.location).location()
 
@@ -92,9 +92,9 @@ class _ChannelBody:
 
     size: int | None = None
 
-    def __init__(self, pieces: trio.MemoryReceiveChannel[Piece], on_cut: Callable[[Head], None]) -> None:
+    def __init__(self, pieces: trio.MemoryReceiveChannel[Piece], on_answer: Callable[[Head], None]) -> None:
         self._pieces = pieces
-        self.cut = on_cut
+        self.answered = on_answer
 
     async def receive(self) -> Piece:
         """See ``Body.receive``."""
