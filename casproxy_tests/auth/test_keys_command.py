@@ -66,7 +66,7 @@ def test_from_key_to_claims(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
     (named,) = parse_jwks(run(capsys, "keys", "jwks", tmp_path / "public.pem").encode(), origin="test")
     assert named.kid == kid and algorithm in named.algorithms
     private = tmp_path / "private.pem"
-    token = run(capsys, *TOKEN, private, "--kid", kid, "--algorithm", algorithm, "--expires", "0").strip()
+    token = run(capsys, *TOKEN, private, f"--kid={kid}", "--algorithm", algorithm, "--expires", "0").strip()
     assert jwt.get_unverified_header(token) == {"alg": algorithm, "kid": kid, "typ": "JWT"}
     assert verify(token, [named], 0) == Claims(Role.UPLOADER, "team/a", "FS", "org")
 
