@@ -54,7 +54,7 @@ async def local_store(directory: Path) -> AsyncIterator[Store]:
             path = blob_path(directory / "tenant", digest)
             os.truncate(path, path.stat().st_size // 2)
 
-        yield Store(root.backend("tenant"), other.backend("tenant"), lambda: tree(directory), settle, flip, cut)
+        yield Store(root.backend("tenant"), other.backend("tenant"), lambda: tree(directory), settle, flip, cut=cut)
 
 
 BACKENDS: dict[str, OpenStore] = {

@@ -14,8 +14,11 @@ from casproxy_tests.fakes.oci import OciProcess, open_process
 from casproxy_tests.fakes.registry import serve_registry
 from casproxy_tests.real.certificates import client_context
 from casproxy_tests.real.registry import ACCOUNTS, Access, RealRegistry, running_registry
+from casproxy_tests.soak import LONG
 
 TOKEN_LIFETIME_SECONDS = 5
+STRIDE = 9
+"""The same awaits as in front of the fake registry, where each is cancelled."""
 USER = "alice"
 
 
@@ -37,7 +40,7 @@ async def fake_registry_store(directory: Path) -> AsyncIterator[Store]:
             registry.store.visible,
             settle,
             lambda digest: registry.flip(str(digest)),
-            cut,
+            cut=cut,
         )
 
 
@@ -70,7 +73,7 @@ def _store(registry: RealRegistry, process: OciProcess, other: OciProcess) -> St
             file.write(bytes([first[0] ^ 0xFF]))
 
     backends = (opened.backend(registry.host, USER, password) for opened in (process, other))
-    return Store(next(backends), next(backends), snapshot, settle, flip)
+    return Store(next(backends), next(backends), snapshot, settle, flip, stride=1 if LONG else STRIDE)
 
 
 def _settle(process: OciProcess, other: OciProcess) -> Callable[[], Awaitable[None]]:

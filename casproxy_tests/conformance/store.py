@@ -25,6 +25,8 @@ class Store:
     """Wait for what a cancelled call may rightly leave running for a moment."""
     flip: Callable[[Digest], None]
     """Change one stored byte of an artifact, not its size."""
+    stride: int = 1
+    """Cancel at every n-th await only: for what is slow and has a faster twin in the list."""
     cut: Callable[[Digest], None] | None = None
     """Take away the second half of a stored artifact; None when the store cannot lose bytes."""
 

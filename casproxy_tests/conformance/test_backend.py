@@ -293,7 +293,7 @@ async def test_cancelled_upload(store: Store) -> None:
         other = {name: kept for name, kept in store.snapshot().items() if digest.hex not in name}
         assert other.keys() - before.keys() <= {f"tenant/{digest.hex[:2]}"}, "more than the artifact"
 
-    assert await cancel_everywhere(scenario, check, settle=store.settle) >= 3
+    assert await cancel_everywhere(scenario, check, settle=store.settle, stride=store.stride) >= 3
 
 
 async def test_cancelled_abort(store: Store) -> None:
@@ -307,7 +307,7 @@ async def test_cancelled_abort(store: Store) -> None:
     async def check(run: Run[None]) -> None:
         assert store.snapshot() == before
 
-    await cancel_everywhere(scenario, check, settle=store.settle)
+    await cancel_everywhere(scenario, check, settle=store.settle, stride=store.stride)
 
 
 async def test_cancelled_writers_of_one_artifact(store: Store) -> None:
@@ -325,7 +325,7 @@ async def test_cancelled_writers_of_one_artifact(store: Store) -> None:
         await put(store.backend, data)
         assert await get(store.twin, Digest.of(data)) == data
 
-    await cancel_everywhere(scenario, check, settle=store.settle)
+    await cancel_everywhere(scenario, check, settle=store.settle, stride=store.stride)
 
 
 async def test_cancelled_read(store: Store) -> None:
@@ -340,7 +340,7 @@ async def test_cancelled_read(store: Store) -> None:
         assert run.cancelled or run.value == data[3:]
         assert store.snapshot() == before
 
-    await cancel_everywhere(scenario, check, settle=store.settle)
+    await cancel_everywhere(scenario, check, settle=store.settle, stride=store.stride)
 
 
 async def test_cancelled_describe(store: Store) -> None:
@@ -352,7 +352,7 @@ async def test_cancelled_describe(store: Store) -> None:
     async def check(run: Run[Resource]) -> None:
         assert run.cancelled or run.value == stored
 
-    await cancel_everywhere(scenario, check, settle=store.settle)
+    await cancel_everywhere(scenario, check, settle=store.settle, stride=store.stride)
 
 
 async def test_cancelled_check_writable(store: Store) -> None:
@@ -361,4 +361,4 @@ async def test_cancelled_check_writable(store: Store) -> None:
     async def check(run: Run[None]) -> None:
         assert store.snapshot() == before
 
-    await cancel_everywhere(store.backend.check_writable, check, settle=store.settle)
+    await cancel_everywhere(store.backend.check_writable, check, settle=store.settle, stride=store.stride)
