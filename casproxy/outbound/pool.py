@@ -23,6 +23,7 @@ from casproxy.outbound.connection import Connection, Response
 from casproxy.outbound.dial import Dial
 from casproxy.outbound.errors import ConnectionBroken, OutboundError
 from casproxy.outbound.message import DEFAULT_TIMEOUTS, Request, Timeouts
+from casproxy.spans import Value, span
 
 _DRAIN_BYTES: Final = 64 * 1024
 _DRAIN_SECONDS: Final = 1.0
@@ -75,17 +76,19 @@ class Pool:
         A kept connection that turns out to be closed by the server costs one more try, unless the body is a stream.
         Errors: ``OutboundError``.
         """
-        connection, response = await self._exchange(request, partition)
-        kept = False
-        try:
-            yield response
-            kept = await _drained(response)
-        finally:
-            self._lent.discard(connection)
-            if kept:
-                self._keep((connection.origin, partition), connection)
-            else:
-                connection.close()
+        with span(request.method, **_facts(request)) as exchange:
+            connection, response = await self._exchange(request.with_headers(*exchange.headers), partition)
+            exchange.note("http.response.status_code", response.status)
+            kept = False
+            try:
+                yield response
+                kept = await _drained(response)
+            finally:
+                self._lent.discard(connection)
+                if kept:
+                    self._keep((connection.origin, partition), connection)
+                else:
+                    connection.close()
 
     async def _exchange(self, request: Request, partition: str) -> tuple[Connection, Response]:
         kept = self._take((request.url.origin, partition))
@@ -149,6 +152,12 @@ class Pool:
             self._forget(idle).close()
         for connection in self._lent:
             connection.close()
+
+
+def _facts(request: Request) -> dict[str, Value]:
+    """What a span says of a request: never the query of its URL."""
+    origin = request.url.origin
+    return {"http.request.method": request.method, "server.address": origin.host, "server.port": origin.port}
 
 
 async def _drained(response: Response) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -22,6 +22,8 @@ from casproxy.errors import BackendNotFound
 from casproxy.secrets.api import Secret
 from casproxy.storage.api import Backend, Tenant
 from casproxy.storage.local.root import open_local_root
+from casproxy.storage.oci.staging import Staging
+from casproxy.storage.oci.stores import OciSettings, open_oci
 from casproxy.storage.refusals import RefusalTeller
 
 ReadSecret: TypeAlias = Callable[[str], Awaitable[Secret]]
@@ -35,6 +37,8 @@ BackendFactory: TypeAlias = Callable[[Secret, Tenant], Backend]
 
 FS: Final = "FS"
 """The backend type of a local directory."""
+OCI: Final = "OCI"
+"""The backend type of a container registry."""
 
 _OPEN_BACKENDS: Final = 1024
 
@@ -80,17 +84,25 @@ class Stack:
 
 @asynccontextmanager
 async def open_stack(
-    *, fs_root: Path | None, read_secret: ReadSecret, drop_secret: DropSecret | None = None
+    *,
+    fs_root: Path | None,
+    read_secret: ReadSecret,
+    drop_secret: DropSecret | None = None,
+    oci: OciSettings | None = None,
+    staging: Staging | None = None,
 ) -> AsyncIterator[Stack]:
-    """Open every configured place; leaving closes them. ``fs_root``: None when there is no FS backend.
+    """Open every configured place; leaving closes them. ``fs_root``, ``oci``: None when there is no such backend.
 
     ``drop_secret`` is told when a store refuses a tenant, so that the next call reads the secret again.
-    Entering creates ``fs_root`` if need be and sweeps what crashed uploads left there. Raises ``ConfigError``.
+    ``staging`` is the process's one staging area. Entering creates ``fs_root`` if need be and sweeps what crashed uploads
+    left there. Raises ``ConfigError``.
     """
-    factories: dict[str, BackendFactory] = {}
-    if fs_root is None:
-        yield Stack(read_secret, factories, drop_secret=drop_secret)
-        return
-    async with open_local_root(fs_root) as root:
-        factories[FS] = lambda secret, tenant: root.backend(secret.text("Path"))
+    async with AsyncExitStack() as opened:
+        factories: dict[str, BackendFactory] = {}
+        if fs_root is not None:
+            root = await opened.enter_async_context(open_local_root(fs_root))
+            factories[FS] = lambda secret, tenant: root.backend(secret.text("Path"))
+        if oci is not None:
+            stores = await opened.enter_async_context(open_oci(oci, staging=staging))
+            factories[OCI] = lambda secret, tenant: stores.backend(secret)
         yield Stack(read_secret, factories, drop_secret=drop_secret)

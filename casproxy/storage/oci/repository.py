@@ -28,7 +28,7 @@ _ACCEPT: Final = ("Accept", f"{MANIFEST_TYPE}, application/vnd.docker.distributi
 _FINISH_BYTES_PER_SECOND: Final = 20 * 1024 * 1024
 """What a registry may take to move a finished upload into place: some copy it."""
 _PATIENCE: Final = 60.0
-_GRACE_SECONDS: Final = 0.04
+_GRACE_SECONDS: Final = 1.0
 _LONGEST_SECONDS: Final = 6 * 3600.0
 
 

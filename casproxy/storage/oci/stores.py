@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from casproxy.errors import ConfigError
 from casproxy.outbound.dial import Dial, guarded_dial
 from casproxy.outbound.guard import RFC1918, Guard
 from casproxy.outbound.message import DEFAULT_TIMEOUTS, Timeouts
@@ -77,16 +78,18 @@ class OciStores:
 
 
 @asynccontextmanager
-async def open_oci(settings: OciSettings, *, dial: Dial | None = None) -> AsyncIterator[OciStores]:
-    """Open the OCI backend; leaving closes every connection. ``dial`` replaces the guarded one (tests).
+async def open_oci(
+    settings: OciSettings, *, dial: Dial | None = None, staging: Staging | None = None
+) -> AsyncIterator[OciStores]:
+    """Open the OCI backend; leaving closes every connection. Raises ``ConfigError`` for an unusable ``ca_file``.
 
-    Raises ``OSError`` or ``ssl.SSLError`` for an unusable ``ca_file``.
+    ``dial`` replaces the guarded one (tests), ``staging`` the one of the settings (it is shared).
     """
-    staging = Staging(settings.staging_dir, settings.staging_quota)
     guard = Guard(settings.allow, settings.own_ports)
     chosen = dial or guarded_dial(guard, client_tls(settings.ca_file), timeout=settings.timeouts.connect)
+    area = staging or Staging(settings.staging_dir, settings.staging_quota)
     async with open_pool(chosen, settings.timeouts) as pool:
-        yield OciStores(pool, staging, settings)
+        yield OciStores(pool, area, settings)
 
 
 def client_tls(ca_file: Path | None) -> ssl.SSLContext:
@@ -95,5 +98,8 @@ def client_tls(ca_file: Path | None) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     if ca_file is not None:
-        context.load_verify_locations(cafile=ca_file)
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError(f"outbound.ca_file: cannot use {ca_file}; name a PEM file with certificates") from error
     return context
