@@ -18,7 +18,7 @@ from pathlib import Path
 
 import trio
 
-from casproxy.errors import BackendNotFound, SecretNotFound
+from casproxy.errors import SecretNotFound
 from casproxy.outbound.dial import guarded_dial
 from casproxy.outbound.guard import LOOPBACK, Guard
 from casproxy.outbound.message import DEFAULT_TIMEOUTS, Timeouts
@@ -26,6 +26,7 @@ from casproxy.secrets.api import Secret
 from casproxy.storage.api import Backend, Tenant
 from casproxy.storage.oci.retry import RetrySettings
 from casproxy.storage.oci.stores import OciSettings, OciStores, open_oci
+from casproxy.storage.stack import Stack
 
 QUICK = Timeouts(connect=2.0, write=2.0, answer=2.0, read=2.0)
 """Patience of tests by the real clock."""
@@ -39,6 +40,10 @@ class OciProcess:
     secrets: dict[str, Secret] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     """Secret ids whose credentials a registry refused."""
+    stack: Stack = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stack = Stack(self.read_secret, {"OCI": self.open})
 
     def backend(
         self, host: str, username: str = "anybody", password: str = "anything", path: str = "acme/cas"
@@ -47,12 +52,16 @@ class OciProcess:
         return self.stores.backend(secret(host, username, password, path))
 
     async def resolve(self, tenant: Tenant) -> Backend:
+        return await self.stack.resolve(tenant)
+
+    async def read_secret(self, secret_id: str) -> Secret:
         await trio.lowlevel.checkpoint()
-        if tenant.backend_type != "OCI":
-            raise BackendNotFound(tenant.backend_type)
-        if tenant.secret_id not in self.secrets:
-            raise SecretNotFound(tenant.secret_id)
-        return self.stores.backend(self.secrets[tenant.secret_id], lambda: self.refused.append(tenant.secret_id))
+        if secret_id not in self.secrets:
+            raise SecretNotFound(secret_id)
+        return self.secrets[secret_id]
+
+    def open(self, secret: Secret, tenant: Tenant) -> Backend:
+        return self.stores.backend(secret, lambda: self.refused.append(tenant.secret_id))
 
     def backend_types(self) -> list[str]:
         return ["OCI"]

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import structlog
 import trio
 
 from casproxy_tests.faults.cases import Case, cases
 from casproxy_tests.faults.matrix import run
 from casproxy_tests.faults.page import PAGE, render
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with structlog.testing.capture_logs():
-        yield
 
 
 @pytest.mark.parametrize("case", list(cases()), ids=lambda case: case.name)

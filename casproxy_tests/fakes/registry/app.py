@@ -88,6 +88,8 @@ class FakeRegistry:
     faults: list[Fault] = field(default_factory=list)
     redirect_to: str = ""
     """Origin (``scheme://host:port``) that blob GETs are sent to; it may be another server with the same handler."""
+    upload_base: str = ""
+    """What upload locations begin with instead of this registry's own URL."""
     lies: set[str] = field(default_factory=set)
     """Digests of blobs that are kept with a byte changed, though 201 is answered."""
     _server: HttpServer | None = None

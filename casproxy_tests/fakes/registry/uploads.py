@@ -100,7 +100,7 @@ class Uploads:
         await self._registry.answer(exchange, 202, self._progress(self._store.sessions[name], name))
 
     def _progress(self, session: Session, name: str) -> dict[str, str]:
-        base = self._registry.server.url if self._profile.absolute_location else ""
+        base = self._registry.upload_base or (self._registry.server.url if self._profile.absolute_location else "")
         headers = {
             "location": f"{base}/v2/{session.repository}/blobs/uploads/{name}?_state={session.signature}",
             "docker-upload-uuid": name,
