@@ -93,6 +93,8 @@ class AzureKeyVault:
             failure = _refusal(error)
         except AzureError as error:
             failure = because(SecretUnavailable("Azure Key Vault cannot be reached"), _reason(error))
+        except ValueError as error:  # a challenge that leads elsewhere, or none
+            failure = because(SecretUnavailable("this is not the Azure Key Vault it should be"), error)
         raise failure
 
     async def check(self) -> None:
@@ -125,16 +127,10 @@ def _credential(section: AzureSource, options: Mapping[str, Any]) -> Credential:
 
 
 def _login_failure(error: ClientAuthenticationError) -> SecretError:
-    """Microsoft's library raises the same class for a refused login and for one that was never answered."""
-    status = error.status_code or 0
-    cause: BaseException | None = error
-    while status == 0 and cause is not None:
-        if isinstance(cause, AzureError) and not isinstance(cause, ClientAuthenticationError):
-            return because(SecretUnavailable("Microsoft Entra ID cannot be reached"), _reason(error))
-        cause = cause.__cause__ or cause.__context__
-    if status >= 500 or status == 429:
-        return because(SecretUnavailable("Microsoft Entra ID is not available"), _reason(error))
-    return because(LoginRefused("Azure does not accept this process's credentials"), _reason(error))
+    """Microsoft's library raises one class for a login that was refused, and, with a cause, for one that failed."""
+    if error.status_code in (400, 401, 403) or error.__cause__ is None:
+        return because(LoginRefused("Azure does not accept this process's credentials"), _reason(error))
+    return because(SecretUnavailable("Microsoft Entra ID is not available"), _reason(error))
 
 
 def _refusal(error: HttpResponseError) -> SecretError:

@@ -72,6 +72,7 @@ class _Entry:
     fresh_until: float
     refresh_at: float
     stale_until: float
+    read_at: float
     source_down: bool = False
 
 
@@ -126,6 +127,12 @@ class SecretCache:
         if now < entry.fresh_until or self._may_serve_stale(secret_id, entry, now):
             return self._answer(secret_id, entry, now)
         return await self._join(self._flights.get(secret_id) or self._take_off(secret_id))
+
+    def oldest_age(self) -> float:
+        """Seconds since the oldest kept secret was read that may still serve; 0 when there is none."""
+        now = trio.current_time()
+        kept = (entry for entry in self._entries.values() if entry.secret is not None and now < entry.stale_until)
+        return now - min((entry.read_at for entry in kept), default=now)
 
     def drop(self, secret_id: str) -> bool:
         """The backend refused this secret: let the next ``read`` ask the source. False: asked too recently already.
@@ -233,7 +240,7 @@ class SecretCache:
         if ttl <= 0:
             return
         now = trio.current_time()
-        self._entries[secret_id] = _Entry(secret, now + ttl, now + ttl / 2, now + ttl + self._settings.stale)
+        self._entries[secret_id] = _Entry(secret, now + ttl, now + ttl / 2, now + ttl + self._settings.stale, now)
         if len(self._entries) > self._settings.max_entries:
             self._entries.popitem(last=False)
 

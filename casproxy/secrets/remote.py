@@ -78,6 +78,10 @@ def _parse(payload: str | bytes) -> object:
         return None
 
 
+def _nothing() -> None:
+    pass
+
+
 class SdkThreads:
     """The worker threads of one source."""
 
@@ -85,7 +89,8 @@ class SdkThreads:
         self._limiter = trio.CapacityLimiter(max_threads)
         self._lock = threading.Lock()
         self._running = 0
-        self._release: Callable[[], None] | None = None
+        self._closed = False
+        self._release: Callable[[], None] = _nothing
 
     async def run(self, call: Callable[[], T]) -> T:
         """Run a blocking call; cancellation returns at once, and the thread ends by the SDK's own timeouts."""
@@ -97,14 +102,12 @@ class SdkThreads:
         SDKs open connections on demand, also when they were closed a moment ago, and nobody would close those again.
         """
         with self._lock:
-            self._release = release
-            idle = not self._running
-        if idle:
-            release()
+            self._closed, self._release = True, release
+        self._release_if_idle()
 
     def _counted(self, call: Callable[[], T]) -> T:
         with self._lock:
-            if self._release is not None:
+            if self._closed:
                 raise SecretUnavailable("the secret source is closed")
             self._running += 1
         try:
@@ -112,9 +115,14 @@ class SdkThreads:
         finally:
             with self._lock:
                 self._running -= 1
-                release = None if self._running else self._release
-            if release is not None:
-                release()
+            self._release_if_idle()
+
+    def _release_if_idle(self) -> None:
+        with self._lock:
+            release = _nothing if self._running else self._release
+            if not self._running:
+                self._release = _nothing  # once, and an SDK that nobody holds can go
+        release()
 
     async def wait_idle(self) -> None:
         """Return once no thread works any more, abandoned ones included. Nobody may start work meanwhile."""
