@@ -89,7 +89,9 @@ class Place:
         """The configuration that serves from here on these addresses."""
         return Config(
             server=Server(
-                grpc=GrpcServer(addr=grpc), http=HttpServer(addr=http), http_metrics=MetricsServer(addr=metrics)
+                grpc=GrpcServer(addr=grpc),
+                http=HttpServer(addr=http, uploads=True, ui=True),
+                http_metrics=MetricsServer(addr=metrics),
             ),
             auth=Auth(public_key_path=self.public_key),
             credentials_service=CredentialsService(file=FileSource(path=self.root / "secrets.yaml")),

@@ -13,17 +13,15 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import unicodedata
 from dataclasses import dataclass
 
 from casproxy import gob
 from casproxy.digest import Digest
 from casproxy.errors import InvalidRequest, InvalidResourceName
+from casproxy.storage.api import check_file_name
 
 MAX_NAME_LENGTH = 8 * 1024
 """The longest resource name that is looked at, in characters."""
-MAX_FILE_NAME_BYTES = 1024
-"""The longest file name, in bytes of UTF-8."""
 
 _HEX = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.ASCII)
 _SIZE = re.compile(r"[0-9]{1,19}", re.ASCII)
@@ -61,19 +59,6 @@ def parse(name: str) -> ResourceName:
     if name.startswith("sha256:"):
         return ResourceName(Digest.parse(name))
     return _remote_execution(name) or _gob(name)
-
-
-def check_file_name(name: str) -> str:
-    """Return ``name`` if it may be stored: at most 1,024 bytes of UTF-8, no control characters. ``InvalidRequest``."""
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError as error:
-        raise InvalidRequest("the file name is not valid UTF-8") from error
-    if size > MAX_FILE_NAME_BYTES:
-        raise InvalidRequest(f"the file name has {size} bytes, more than {MAX_FILE_NAME_BYTES}")
-    if any(unicodedata.category(character) == "Cc" for character in name):
-        raise InvalidRequest("the file name has control characters")
-    return name
 
 
 def _remote_execution(name: str) -> ResourceName | None:

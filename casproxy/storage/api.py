@@ -15,11 +15,13 @@ No backend hashes: the pipeline does it once, for all of them, BEFORE ``commit``
 
 from __future__ import annotations
 
+import unicodedata
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from casproxy.digest import Digest
+from casproxy.errors import InvalidRequest
 
 Piece: TypeAlias = bytes | bytearray | memoryview
 """A run of artifact bytes, at most 1 MiB. Whoever is handed a piece owns it: the giver never touches it again."""
@@ -27,6 +29,23 @@ Piece: TypeAlias = bytes | bytearray | memoryview
 
 AUTHOR = "chainloop.dev"
 """The author every stored artifact carries; one of another author is not ours (storage.md)."""
+
+
+MAX_FILE_NAME_BYTES = 1024
+"""The longest file name, in bytes of UTF-8."""
+
+
+def check_file_name(name: str) -> str:
+    """Return ``name`` if it may be stored: at most 1,024 bytes of UTF-8, no control characters. ``InvalidRequest``."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("the file name is not valid UTF-8") from error
+    if size > MAX_FILE_NAME_BYTES:
+        raise InvalidRequest(f"the file name has {size} bytes, more than {MAX_FILE_NAME_BYTES}")
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise InvalidRequest("the file name has control characters")
+    return name
 
 
 @dataclass(frozen=True, slots=True)

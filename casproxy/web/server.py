@@ -1,38 +1,57 @@
-"""Owns Hypercorn: one HTTP port, served in the caller's nursery until it is told to stop. Refuses to know any page.
+"""Owns one HTTP port: accepts connections and serves them in the caller's nursery. Refuses to know pages.
 
-Hypercorn's own ``serve`` is not used, for two reasons. It takes an address or a descriptor, and a cancel before it has
-made a socket of the descriptor leaves that open. And it sends inside a shield without a deadline, so that one client
-that stops reading holds up a shutdown for ever; here each send has a deadline of its own (``_ImpatientStream``).
+Hypercorn's own ``serve`` is not used: docs/decisions/0003-hypercorn-one-connection-at-a-time.md says why.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
-from typing import Any, cast
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from casproxy.web.asgi import AsgiApp
+from casproxy.web.connection import Connection
+from casproxy.web.pace import PaceLimits
 
 log = structlog.get_logger("casproxy.web")
 
-STALL_TIMEOUT_SECONDS = 20.0
-"""A connection whose peer does not take what one send brings within this time is broken."""
-GRACE_SECONDS = 3.0
-"""How long requests in flight may take once the port was told to stop."""
+_GRACE_SECONDS = 3.0
+_SEND_BUFFER_BYTES = 256 * 1024
+_TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+
+
+def _short_grace() -> float:
+    return _GRACE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """What a port allows. ``pace``: how slow a reader may be. Sizes in bytes.
+
+    ``grace``: seconds that requests in flight still have when the port is told to stop. ``on_limit`` is told the name
+    of a limit that was reached.
+    """
+
+    pace: PaceLimits = field(default_factory=PaceLimits)
+    max_connections: int = 10_000
+    max_header_bytes: int = 32 * 1024
+    keep_alive_seconds: float = 60.0
+    grace: Callable[[], float] = _short_grace
+    on_limit: Callable[[str], None] = lambda _name: None
 
 
 async def serve_http(
     app: AsgiApp,
     listener: socket.socket,
     stop: trio.Event,
+    settings: HttpSettings = HttpSettings(),
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -40,17 +59,25 @@ async def serve_http(
 
     Started once requests are answered; returns when ``stop`` is set and requests in flight ended or ran out of grace.
     """
-    wrapped, config, context = ASGIWrapper(cast("ASGIFramework", app)), _config(), WorkerContext(None)
+    config, context = _config(settings), WorkerContext(None)
+    connected = 0
 
     async def serve_connection(stream: trio.SocketStream) -> None:
-        state = ConnectionState(LifespanState({}))
+        nonlocal connected
+        if connected >= settings.max_connections:
+            settings.on_limit("http_connections")
+            await trio.aclose_forcefully(stream)
+            return
+        connected += 1
         try:
-            await TCPServer(wrapped, config, context, cast("Any", state), cast("Any", _ImpatientStream(stream)))
+            await Connection(app, config, context, stream, settings.pace).serve()
         except Exception:
             log.exception("unexpected error on an HTTP connection")  # it ends this connection and no other
+        finally:
+            connected -= 1
 
     with listener:
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        _tune(listener)
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
                 port = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
@@ -59,37 +86,26 @@ async def serve_http(
                 await stop.wait()
                 accepting.cancel_scope.cancel()
             await context.terminated.set()
-            connections.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
+            connections.cancel_scope.deadline = trio.current_time() + settings.grace()
 
 
 async def _accept(serve_connection: Any, port: trio.SocketListener, connections: trio.Nursery) -> None:
     await trio.serve_listeners(serve_connection, [port], handler_nursery=connections)
 
 
-class _ImpatientStream:
-    """What Hypercorn uses of a ``SocketStream``, with a deadline on each send that holds inside a shield, too."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        self.socket = stream.socket
-        self.receive_some = stream.receive_some
-        self.send_eof = stream.send_eof
-        self.aclose = stream.aclose
-
-    async def send_all(self, data: bytes) -> None:
-        """Like ``SocketStream.send_all``; ``trio.BrokenResourceError`` when the peer does not take it in time."""
-        with trio.move_on_after(STALL_TIMEOUT_SECONDS) as patience:
-            await self._stream.send_all(data)
-        if patience.cancelled_caught:
-            await trio.aclose_forcefully(self._stream)
-            raise trio.BrokenResourceError("the peer does not read")
+def _tune(listener: socket.socket) -> None:
+    """Set what accepted sockets inherit: no delay, and little that the kernel holds for a client that reads slowly."""
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if _TCP_NOTSENT_LOWAT is not None:
+        listener.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _SEND_BUFFER_BYTES)
 
 
-def _config() -> Config:
+def _config(settings: HttpSettings) -> Config:
     config = Config()
     config.accesslog = None  # a request line holds a query string, and that may hold a token
     config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False
-    config.keep_alive_timeout = 60.0
-    config.h11_max_incomplete_size = 32 * 1024
+    config.keep_alive_timeout = settings.keep_alive_seconds
+    config.h11_max_incomplete_size = settings.max_header_bytes
+    config.h2_max_header_list_size = settings.max_header_bytes
     return config

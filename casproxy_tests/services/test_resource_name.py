@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from casproxy.digest import EMPTY_DIGEST, Digest
 from casproxy.errors import InvalidDigest, InvalidRequest, InvalidResourceName
 from casproxy.gob import encode_resource_name
-from casproxy.services.resource_name import ResourceName, check_file_name, parse
+from casproxy.services.resource_name import ResourceName, parse
+from casproxy.storage.api import check_file_name
 from casproxy_tests import vectors
 
 VECTORS: list[dict[str, Any]] = vectors.load("gob_resource_names")
