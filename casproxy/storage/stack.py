@@ -94,8 +94,8 @@ async def open_stack(
     """Open every configured place; leaving closes them. ``fs_root``, ``oci``: None when there is no such backend.
 
     ``drop_secret`` is told when a store refuses a tenant, so that the next call reads the secret again.
-    ``staging`` is the process's one staging area. Entering creates ``fs_root`` if need be and sweeps what crashed uploads
-    left there. Raises ``ConfigError``.
+    ``staging`` is the process's one staging area. Entering creates ``fs_root`` if need be and sweeps what crashed
+    uploads left there. Raises ``ConfigError``.
     """
     async with AsyncExitStack() as opened:
         factories: dict[str, BackendFactory] = {}

@@ -38,8 +38,6 @@ class OciProcess:
 
     stores: OciStores
     secrets: dict[str, Secret] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
-    """Secret ids whose credentials a registry refused."""
     stack: Stack = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,7 +59,7 @@ class OciProcess:
         return self.secrets[secret_id]
 
     def open(self, secret: Secret, tenant: Tenant) -> Backend:
-        return self.stores.backend(secret, lambda: self.refused.append(tenant.secret_id))
+        return self.stores.backend(secret)
 
     def backend_types(self) -> list[str]:
         return ["OCI"]

@@ -11,7 +11,7 @@ An answer in 400 … 599 that the caller did not ask for becomes a ``StorageErro
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -29,7 +29,6 @@ from casproxy.storage.oci.errors import (
     BUSY,
     DENIED,
     Busy,
-    LoginRefused,
     RawAnswer,
     WayRefused,
     from_outbound,
@@ -117,21 +116,15 @@ class _Known:
 
 
 class Access:
-    """Made by ``stores``; shared by everything that one credential does at one registry.
+    """Made by ``stores``; shared by everything that one credential does at one registry."""
 
-    ``on_refused``: called when the registry refused the credential itself, so that the secret is read again.
-    """
-
-    def __init__(
-        self, pool: Pool, repo: Repo, credentials: Credentials, retry: RetrySettings, on_refused: Callable[[], object]
-    ) -> None:
+    def __init__(self, pool: Pool, repo: Repo, credentials: Credentials, retry: RetrySettings) -> None:
         self.registry = repo.registry
         self.ways = Ways()
         self.retries = Retries(retry)
         self._pool = pool
         self._origins = repo.origins
         self._partition = credentials.fingerprint
-        self.on_refused = on_refused
         self._known = _Known()
         self._authorizer = Authorizer(credentials, self._ask_realm, self.registry)
 
@@ -167,12 +160,9 @@ class Access:
 
     @contextmanager
     def told(self, doing: str) -> Iterator[None]:
-        """Errors of the way out become storage's; refused credentials are reported."""
+        """Errors of the way out become storage's."""
         try:
             yield
-        except LoginRefused:
-            self.on_refused()
-            raise
         except OutboundError as error:
             raise from_outbound(error, f"{self.registry}: {doing}") from error
 

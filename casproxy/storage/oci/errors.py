@@ -19,10 +19,6 @@ class Busy(errors.BackendUnavailable):
         self.retry_after = retry_after
 
 
-class LoginRefused(errors.BackendRefused):
-    """The credential itself was refused: there may be a newer one."""
-
-
 class WayRefused(errors.BackendRefused):
     """The registry does not take a layer this way; another may work."""
 
@@ -46,7 +42,7 @@ def from_status(status: int, body: bytes, doing: str, *, retry_after: float | No
     """The error for an answer that ``doing`` (``registry.example: starting an upload``) has no use for."""
     error: errors.StorageError
     if status == 401:
-        error = LoginRefused(f"{doing}: the registry refused the credentials")
+        error = errors.BackendRefused(f"{doing}: the registry refused the credentials")
     elif status == 403:
         error = errors.BackendRefused(f"{doing}: the registry does not allow it to these credentials")
     elif b"MANIFEST_BLOB_UNKNOWN" in body:  # docker-registry, while another upload of the same blob is being linked

@@ -67,8 +67,6 @@ class Repository:
         if answer.status == 404:
             raise ArtifactNotFound(digest)
         if answer.status in DENIED:
-            if answer.status == 401:
-                self.access.on_refused()
             text = f"{self.access.registry}: {doing}: the registry refused the credentials"
             raise LookupRefused(text) from RawAnswer(answer.status, answer.body)
         self._check_digest(answer, Digest.of(answer.body), doing)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,20 +57,17 @@ class OciStores:
         self._insecure = frozenset(name.lower() for name in settings.insecure_registries)
         self._accesses: OrderedDict[tuple[Repo, str], Access] = OrderedDict()
 
-    def backend(self, secret: Secret, on_refused: Callable[[], object] = lambda: None) -> OciBackend:
-        """The backend that ``secret`` (Repo, Username, Password) opens, without I/O. Raises ``SecretMalformed``.
-
-        ``on_refused`` is called whenever the registry refuses the credentials themselves.
-        """
+    def backend(self, secret: Secret) -> OciBackend:
+        """The backend that ``secret`` (Repo, Username, Password) opens, without I/O. Raises ``SecretMalformed``."""
         repo = parse_repo(secret.text("Repo"), self._insecure)
         credentials = Credentials(secret.text("Username"), secret.text("Password"), secret.fingerprint)
-        return OciBackend(self._access(repo, credentials, on_refused), repo, self.staging)
+        return OciBackend(self._access(repo, credentials), repo, self.staging)
 
-    def _access(self, repo: Repo, credentials: Credentials, on_refused: Callable[[], object]) -> Access:
+    def _access(self, repo: Repo, credentials: Credentials) -> Access:
         key = (repo, credentials.fingerprint)
         access = self._accesses.get(key)
         if access is None:
-            access = self._accesses[key] = Access(self.pool, repo, credentials, self._settings.retry, on_refused)
+            access = self._accesses[key] = Access(self.pool, repo, credentials, self._settings.retry)
             if len(self._accesses) > _KEPT_ACCESSES:
                 self._accesses.popitem(last=False)
         self._accesses.move_to_end(key)

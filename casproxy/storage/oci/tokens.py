@@ -28,7 +28,7 @@ from casproxy.errors import BackendBroken, BackendRefused
 from casproxy.outbound.address import InvalidUrl, Url
 from casproxy.outbound.message import Request
 from casproxy.storage.oci.challenge import Challenge, parse_challenges
-from casproxy.storage.oci.errors import DENIED, LoginRefused
+from casproxy.storage.oci.errors import DENIED
 from casproxy.storage.oci.reference import may_be_plain
 
 MAX_TOKEN_ANSWER: Final = 1024 * 1024
@@ -172,7 +172,7 @@ class Authorizer:
         request = Request("GET", bearer.realm.with_query(**fields), (("Authorization", self._credentials.basic),))
         answer = await self._ask(request)
         if answer.status in DENIED:
-            raise LoginRefused(f"{self._registry}: login refused")
+            raise BackendRefused(f"{self._registry}: login refused")
         try:
             body = msgspec.json.decode(answer.body, type=_TokenBody)
         except msgspec.MsgspecError as error:
