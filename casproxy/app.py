@@ -35,14 +35,17 @@ from casproxy.auth.keys import KeySource
 from casproxy.auth.resolve import open_keys
 from casproxy.auth.verifier import Verifier, VerifierSettings
 from casproxy.config import Config
+from casproxy.config.grpc_limits import GrpcLimits
 from casproxy.config.memory import memory_budget
 from casproxy.config.model import Auth, TlsConfig
+from casproxy.config.model import Server as ServerSection
 from casproxy.errors import ConfigError
 from casproxy.listen import address_of, open_port
 from casproxy.observe.calls import Caller, attached, observe_calls
 from casproxy.observe.metrics import Metrics
 from casproxy.pipeline.api import Limits
 from casproxy.rpc.api import Method, ServerCall
+from casproxy.rpc.patience import ConnectionTimeouts
 from casproxy.rpc.server import Server, ServerSettings
 from casproxy.secrets.cache import open_cache
 from casproxy.secrets.resolve import cache_settings, open_checked_source
@@ -55,6 +58,7 @@ from casproxy.web.asgi import Page, pages
 from casproxy.web.exposition import metrics_pages
 from casproxy.web.server import serve_http
 from casproxy.web.status import status_pages
+from casproxy.wire.guard import AbuseLimits
 from casproxy.wire.protocol import WireSettings
 
 log = structlog.get_logger("casproxy.app")
@@ -190,7 +194,6 @@ class App:
     def _server(
         self, methods: Sequence[Method], metrics: Metrics, verifier: Verifier, tls: ssl.SSLContext | None
     ) -> Server:
-        server, limits = self.config.server, self.config.server.grpc.limits
         return Server(
             methods,
             interceptors=[
@@ -200,17 +203,54 @@ class App:
             ],
             tls=None if tls is None else lambda: tls,
             on_limit=metrics.limit_reached,
-            settings=ServerSettings(
-                drain_grace=server.drain_grace,
-                unary_timeout=server.grpc.timeout or math.inf,
-                max_connections=limits.max_connections,
-                max_message_size=limits.max_message_size,
-                memory_budget=memory_budget(server.memory_budget),
-                wire=WireSettings(
-                    max_concurrent_streams=limits.max_concurrent_streams, max_header_list=limits.max_header_list_size
-                ),
-            ),
+            settings=server_settings(self.config.server),
         )
+
+
+def server_settings(server: ServerSection) -> ServerSettings:
+    """The gRPC server's settings, from ``server`` of the configuration."""
+    limits = server.grpc.limits
+    return ServerSettings(
+        drain_grace=server.drain_grace,
+        unary_timeout=server.grpc.timeout or math.inf,
+        handshake_timeout=limits.timeouts.handshake,
+        request_timeout=limits.timeouts.request,
+        max_connections=limits.max_connections,
+        max_connection_age=limits.max_connection_age,
+        max_message_size=limits.max_message_size,
+        memory_budget=memory_budget(server.memory_budget),
+        wire=_wire_settings(limits),
+        timeouts=ConnectionTimeouts(
+            greeting=limits.timeouts.greeting,
+            headers=limits.timeouts.headers,
+            idle=limits.timeouts.idle,
+            keepalive=limits.timeouts.keepalive,
+            keepalive_answer=limits.timeouts.keepalive_answer,
+            write=limits.timeouts.write,
+        ),
+    )
+
+
+def _wire_settings(limits: GrpcLimits) -> WireSettings:
+    return WireSettings(
+        initial_window=limits.windows.initial,
+        largest_window=limits.windows.largest,
+        connection_window=limits.windows.connection,
+        max_concurrent_streams=limits.max_concurrent_streams,
+        max_header_list=limits.max_header_list_size,
+        max_header_block=limits.max_header_block,
+        max_continuations=limits.max_continuations,
+        abuse=AbuseLimits(
+            reset_burst=limits.reset_burst,
+            reset_rate=limits.reset_rate,
+            glitch_burst=limits.glitch_burst,
+            glitch_rate=limits.glitch_rate,
+            replies_pause=limits.replies_pause,
+            replies_close=limits.replies_close,
+            ping_interval=limits.ping_interval,
+            ping_strikes=limits.ping_strikes,
+        ),
+    )
 
 
 def _who_calls(call: ServerCall) -> Caller | None:

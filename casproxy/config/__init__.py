@@ -3,7 +3,9 @@
 Read in this order::
 
     kinds.py        how a value is written: durations, sizes, addresses, secrets
+    section.py      what a part of the model is made of
     model.py        every setting, once, with its meaning; the attribute path is the YAML path
+    grpc_limits.py  … those of server.grpc.limits, which are many
     settings.py     the model's annotations as data, for loader, renderer and reference
     files.py        YAML text -> a bounded tree of texts that remember their file and line
     merge.py        a file or a directory, then ``CAS_`` variables, laid over each other

@@ -116,15 +116,23 @@ def _timeout(text: str) -> float:
 
 def sizes_up_to(largest: int) -> Kind:
     """A size of 1 byte to ``largest`` bytes."""
+    at_most = f" and at most {format_size(largest)}" if largest < LARGEST_SIZE else ""
+    return _sizes(1, largest, f"{SIZE_WANTED}, above 0{at_most}")
 
+
+def sizes_between(least: int, largest: int) -> msgspec.Meta:
+    """The annotation for a size of ``least`` to ``largest`` bytes."""
+    return of_kind(_sizes(least, largest, f"{SIZE_WANTED}, from {format_size(least)} to {format_size(largest)}"))
+
+
+def _sizes(least: int, largest: int, wanted: str) -> Kind:
     def parse(text: str) -> int:
         size = parse_size(text)
-        if not 0 < size <= largest:
+        if not least <= size <= largest:
             raise ValueError(text)
         return size
 
-    at_most = f" and at most {format_size(largest)}" if largest < LARGEST_SIZE else ""
-    return Kind("size in bytes", f"{SIZE_WANTED}, above 0{at_most}", parse, format_size, _SIZE_SCHEMA)
+    return Kind("size in bytes", wanted, parse, format_size, _SIZE_SCHEMA)
 
 
 def _show_timeout(seconds: float) -> str:

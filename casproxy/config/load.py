@@ -17,7 +17,8 @@ from casproxy.config.files import Items, Node, Scalar, Table, config_files, read
 from casproxy.config.interpolate import Interpolator
 from casproxy.config.kinds import Kind
 from casproxy.config.merge import dotted_variables, merge
-from casproxy.config.model import Config, Section
+from casproxy.config.model import Config
+from casproxy.config.section import Section
 from casproxy.config.settings import Setting, settings_of, walk
 from casproxy.errors import ConfigError
 

@@ -14,10 +14,10 @@ from typing import Annotated
 
 import msgspec
 
+from casproxy.config.grpc_limits import GrpcLimits
 from casproxy.config.kinds import (
     Address,
     Bytes,
-    Count,
     FilePath,
     Flag,
     Networks,
@@ -31,26 +31,13 @@ from casproxy.config.kinds import (
     of_kind,
     sizes_up_to,
 )
+from casproxy.config.section import PLANNED, Section, doc
 from casproxy.errors import ConfigError
 
-PLANNED = "planned"
 SOURCES = ("vault", "aws_secret_manager", "gcp_secret_manager", "azure_key_vault", "file")
-
-
-def doc(meaning: str, *, since: str = "0.1.0", when_unset: str = "", alias_of: str = "") -> msgspec.Meta:
-    """What the reference says of a setting. ``when_unset`` describes a default that is worked out at start.
-
-    ``alias_of`` is the key (in the same section) that a deprecated name stands for.
-    """
-    return msgspec.Meta(description=meaning, extra={"since": since, "when_unset": when_unset, "alias_of": alias_of})
-
 
 _NETWORK = of_kind(choice("tcp", "tcp4", "tcp6"))
 _NETWORK_DOC = doc("Address family to listen on.")
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of the configuration: a YAML map."""
 
 
 class Cors(Section, frozen=True, kw_only=True):
@@ -70,15 +57,6 @@ class TlsConfig(Section, frozen=True, kw_only=True):
 
     certificate: Annotated[FilePath, doc("PEM file with the certificate chain.")]
     private_key: Annotated[FilePath, doc("PEM file with the private key.")]
-
-
-class GrpcLimits(Section, frozen=True, kw_only=True):
-    """What one gRPC peer may ask for at most."""
-
-    max_message_size: Annotated[Bytes, doc("Largest message accepted; a larger one is RESOURCE_EXHAUSTED.")] = 8 << 20
-    max_concurrent_streams: Annotated[Count, doc("Calls in flight on one connection.")] = 1000
-    max_connections: Annotated[Count, doc("Connections open at once.")] = 10_000
-    max_header_list_size: Annotated[Bytes, doc("Headers of one call, decoded.")] = 32 << 10
 
 
 class HttpServer(Section, frozen=True, kw_only=True):

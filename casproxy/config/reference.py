@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from casproxy.config.model import PLANNED, SOURCES, Config, CredentialsService, Section
+from casproxy.config.model import SOURCES, Config, CredentialsService
 from casproxy.config.render import shown
+from casproxy.config.section import PLANNED, Section
 from casproxy.config.settings import Setting, settings_of, walk
 
 _TABLE = "configuration.md"

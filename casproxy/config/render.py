@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from casproxy.config.kinds import HIDDEN
-from casproxy.config.model import Config, Section
+from casproxy.config.model import Config
+from casproxy.config.section import Section
 from casproxy.config.settings import Setting, settings_of
 
 _URL_PASSWORD = re.compile(r"(?<=://)[^/?#]*@")

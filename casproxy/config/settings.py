@@ -14,7 +14,8 @@ import msgspec
 from msgspec import inspect
 
 from casproxy.config.kinds import Kind
-from casproxy.config.model import PLANNED, Config, Section
+from casproxy.config.model import Config
+from casproxy.config.section import PLANNED, Section
 
 
 @dataclass(frozen=True, slots=True)

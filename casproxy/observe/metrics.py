@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 
 from casproxy import __version__
 from casproxy.rpc.api import MethodInfo, Traffic
+from casproxy.rpc.limits import LIMITS
 from casproxy.wire.status import StatusCode
 
 _BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -60,6 +61,8 @@ class Metrics:
         self._limits = Counter(
             "casproxy_limit_reached", "Times a peer ran into a limit of ours.", ["limit"], registry=self.registry
         )
+        for limit in LIMITS:
+            self._limits.labels(limit)
         self._create_series(methods)
 
     def _counter(self, name: str, text: str, *more_labels: str) -> Counter:

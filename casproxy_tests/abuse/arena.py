@@ -15,6 +15,7 @@ import trio.testing
 
 from casproxy.rpc.api import Handler, Method, MethodInfo
 from casproxy.rpc.channel import Channel, open_channel_over
+from casproxy.rpc.limits import LIMITS
 from casproxy.rpc.server import Server, ServerSettings
 from casproxy_tests.rpc.world import UNARY, ServerWorld, Wire, echo
 from casproxy_tests.wire.peer import RawPeer
@@ -24,7 +25,7 @@ PASSES_PER_CALL = 30
 
 
 class Arena:
-    """``limits``: what the server said peers ran into, with the neighbour's calls by then."""
+    """``limits``: what the server said peers ran into; ``calls``: how often the neighbour was answered."""
 
     def __init__(self, methods: list[tuple[MethodInfo, Handler]], settings: ServerSettings | None) -> None:
         self.limits: list[str] = []
@@ -38,6 +39,7 @@ class Arena:
         self.world = ServerWorld(server)
 
     def _on_limit(self, limit: str) -> None:
+        assert limit in LIMITS
         self.limits.append(limit)
         self.calls_at_limit = self.calls
 
