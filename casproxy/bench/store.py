@@ -1,0 +1,119 @@
+"""Owns the store of the bench's own server: it keeps what will be read and forgets everything else.
+
+An artifact whose file name begins with ``keep`` stays in memory as the pieces it came in. Of any other only digest and
+size stay, so that an upload costs what the way to a store costs and no more; the peers it is compared with do the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+
+from casproxy.bench.scenarios import KEPT
+from casproxy.digest import Digest
+from casproxy.errors import ArtifactNotFound, OffsetOutOfRange
+from casproxy.storage.api import Ingest, NewResource, Piece, Reader, Resource
+
+_REMEMBERED = 100_000
+
+
+class BenchStore:
+    """A ``Backend``. ``released``: when the ingest of each digest was left without a commit, monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Digest, Resource] = OrderedDict()
+        self._pieces: dict[Digest, Sequence[Piece]] = {}
+        self.released: dict[str, float] = {}
+        self.open_ingests = 0
+
+    async def describe(self, digest: Digest) -> Resource:
+        """See ``Backend.describe``."""
+        await trio.lowlevel.checkpoint()
+        if (found := self._known.get(digest)) is None:
+            raise ArtifactNotFound(digest)
+        return found
+
+    @asynccontextmanager
+    async def read(self, digest: Digest, offset: int = 0, limit: int = 0) -> AsyncIterator[Reader]:
+        """See ``Backend.read``; bytes that were forgotten are not found."""
+        await trio.lowlevel.checkpoint()
+        if digest not in self._pieces:
+            raise ArtifactNotFound(digest)
+        resource = self._known[digest]
+        if not 0 <= offset <= resource.size:
+            raise OffsetOutOfRange(offset=offset, size=resource.size)
+        end = min(offset + limit, resource.size) if limit else resource.size
+        yield _Reader(resource, self._pieces[digest], offset, end)
+
+    @asynccontextmanager
+    async def ingest(self, resource: NewResource) -> AsyncIterator[Ingest]:
+        """See ``Backend.ingest``."""
+        await trio.lowlevel.checkpoint()
+        ingest = _Ingest(self, resource)
+        self.open_ingests += 1
+        try:
+            yield ingest
+        finally:
+            self.open_ingests -= 1
+            if not ingest.committed:
+                self.released[resource.digest.hex] = time.monotonic()
+
+    async def check_writable(self) -> None:
+        """See ``Backend.check_writable``."""
+        await trio.lowlevel.checkpoint()
+
+    def remember(self, resource: Resource, pieces: Sequence[Piece]) -> None:
+        """What an ingest has brought; the oldest that nobody keeps makes room."""
+        self._known[resource.digest] = resource
+        if pieces:
+            self._pieces[resource.digest] = pieces
+        elif len(self._known) > _REMEMBERED:
+            oldest = next(digest for digest in self._known if digest not in self._pieces)
+            del self._known[oldest]
+
+
+class _Ingest:
+    def __init__(self, store: BenchStore, resource: NewResource) -> None:
+        self._store = store
+        self._name = resource.file_name
+        self._kept = resource.file_name.startswith(KEPT)
+        self._pieces: list[Piece] = []
+        self.committed = False
+
+    async def write(self, piece: Piece) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._kept:
+            self._pieces.append(piece)
+
+    async def commit(self, digest: Digest, size: int) -> Resource:
+        await trio.lowlevel.checkpoint()
+        resource = Resource(digest, self._name, size)
+        self._store.remember(resource, self._pieces)
+        self.committed = True
+        return resource
+
+
+class _Reader:
+    def __init__(self, resource: Resource, pieces: Sequence[Piece], offset: int, end: int) -> None:
+        self.resource = resource
+        self._pieces = iter(pieces)
+        self._skip = offset
+        self._left = end - offset
+
+    async def receive(self) -> Piece:
+        await trio.lowlevel.checkpoint()
+        while self._left:
+            piece = next(self._pieces)
+            if self._skip >= len(piece):
+                self._skip -= len(piece)
+                continue
+            if self._skip or len(piece) > self._left:
+                piece = memoryview(piece)[self._skip : self._skip + self._left]
+                self._skip = 0
+            self._left -= len(piece)
+            return piece
+        return b""
