@@ -104,7 +104,8 @@ class _Content:
 async def _released(backend: Backend, resource: NewResource, limits: Limits) -> AsyncIterator[Ingest]:
     """The backend's ingest, with a deadline for its release once the transfer has failed.
 
-    A release that fails as well does not hide the failure: both leave, and ``one_cause`` ranks them.
+    A release that fails as well does not hide the failure: both leave, and ``one_cause`` ranks them. A cancellation
+    that went in and did not come out was the ingest's own: it woke an idle transfer to tell what failed.
     """
     failure: BaseException | None = None
     try:
@@ -119,6 +120,19 @@ async def _released(backend: Backend, resource: NewResource, limits: Limits) -> 
     except BaseException as error:
         if failure is None or error is failure:
             raise
+        if isinstance(error, Exception) and (rest := _without_cancellation(failure)) is not failure:
+            await trio.lowlevel.checkpoint_if_cancelled()  # or it came from outside, and wins over everything
+            if rest is None:
+                raise
+            failure = rest
         raise BaseExceptionGroup("a transfer failed, and so did its release", [failure, error]) from None
     if failure is not None:
         raise failure
+
+
+def _without_cancellation(error: BaseException) -> BaseException | None:
+    """``error`` without the cancellations in it; None when there is nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        cancelled, rest = error.split(trio.Cancelled)
+        return error if cancelled is None else rest
+    return None if isinstance(error, trio.Cancelled) else error

@@ -154,6 +154,52 @@ async def test_a_store_that_fails_early_is_reported_while_the_client_is_idle() -
     await assert_untouched(backend)
 
 
+class Waking(MemoryBackend):
+    """A store that cancels whoever is idle inside an ingest once ``broken`` is set, and then says why."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = trio.Event()
+
+    @asynccontextmanager
+    async def ingest(self, resource: NewResource) -> AsyncIterator[Ingest]:
+        async with super().ingest(resource) as ingest, trio.open_nursery() as nursery:
+            nursery.start_soon(self._break, nursery.cancel_scope)
+            yield ingest
+        raise BackendUnavailable("the store broke")
+
+    async def _break(self, scope: trio.CancelScope) -> None:
+        await self.broken.wait()
+        scope.cancel()
+
+
+async def test_a_store_that_wakes_an_idle_transfer_is_heard() -> None:
+    backend = Waking()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_break_when_idle, backend)
+        with pytest.raises(BackendUnavailable, match="the store broke"):
+            await put(Sender([b"a"], silent=True), backend, EMPTY_DIGEST)
+
+
+async def _break_when_idle(backend: Waking) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    backend.broken.set()
+
+
+async def test_a_cancel_from_outside_wins_over_what_the_store_then_says() -> None:
+    backend = Waking()
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when_idle, scope)
+            await put(Sender([b"a"], silent=True), backend, EMPTY_DIGEST)
+    assert scope.cancelled_caught
+
+
+async def _cancel_when_idle(scope: trio.CancelScope) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    scope.cancel()
+
+
 class BadRelease(MemoryBackend):
     """A store whose abort does ``release``."""
 
