@@ -38,10 +38,12 @@ class OciProcess:
 
     stores: OciStores
     secrets: dict[str, Secret] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+    """Secret ids whose secret a registry refused, so that it is read again."""
     stack: Stack = field(init=False)
 
     def __post_init__(self) -> None:
-        self.stack = Stack(self.read_secret, {"OCI": self.open})
+        self.stack = Stack(self.read_secret, {"OCI": self.open}, drop_secret=self.refused.append)
 
     def backend(
         self, host: str, username: str = "anybody", password: str = "anything", path: str = "acme/cas"

@@ -76,7 +76,7 @@ class Uploads:
             await self._registry.error(exchange, 405, "UNSUPPORTED", f"refused by {profile.name}")
             return
         if profile.max_monolithic_put is not None and length > profile.max_monolithic_put:
-            await self._registry.error(exchange, 413, "SIZE_INVALID", f"refused by {profile.name}")
+            await exchange.respond(413, {"content-type": "text/html"}, b"<h1>413 Request Entity Too Large</h1>")
             return
         while data := await exchange.receive():
             session.data += data

@@ -1,0 +1,75 @@
+"""How often a registry is asked: 6 times for a new small artifact, once for a known one, twice for a download."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+
+from casproxy.digest import Digest
+from casproxy.wire.status import StatusCode
+from casproxy_tests.conformance.traffic import MIB, content
+from casproxy_tests.faults.matrix import World, open_world
+from casproxy_tests.faults.service import Got
+
+OK = StatusCode.OK
+NEW_SMALL = ["manifest-get", "post", "post", "put", "put", "manifest-put"]
+NEW_LARGE = ["manifest-get", "post", "patch", "post", "put", "put", "manifest-put"]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """A registry that has been met: what it is and how it authorises is known, nothing more."""
+    async with open_world() as opened:
+        assert (await opened.caller.describe(Digest.of(b"never"))).code is StatusCode.NOT_FOUND
+        opened.registry.asked.clear()
+        yield opened
+
+
+def asked(world: World) -> Counter[str]:
+    """What was asked since the last look, by step; tokens aside: one per scope and lifetime."""
+    steps = Counter(step for step in world.registry.steps if step != "token")
+    world.registry.asked.clear()
+    return steps
+
+
+@pytest.mark.parametrize(("size", "want"), [(4096, NEW_SMALL), (0, NEW_SMALL), (3 * MIB, NEW_LARGE)])
+async def test_new_known_download(world: World, size: int, want: list[str]) -> None:
+    data = content(size)
+    assert (await world.caller.upload(data)).code is OK
+    assert asked(world) == Counter(want)
+    assert (await world.caller.upload(data)).code is OK
+    assert asked(world) == Counter(["manifest-get"])
+    assert (await world.caller.describe(Digest.of(data))).code is OK
+    assert asked(world) == Counter(["manifest-get"])
+    assert (await world.caller.download(Digest.of(data))).data == data
+    assert asked(world) == (Counter(["manifest-get", "blob-get"]) if size else Counter(["manifest-get"]))
+
+
+async def test_tokens_and_connections_are_shared(world: World) -> None:
+    data = content(4096)
+    assert (await world.caller.upload(data)).code is OK
+    world.registry.asked.clear()
+    for _ in range(20):
+        assert (await world.caller.download(Digest.of(data))).data == data
+    assert world.registry.steps.count("token") == 0
+    assert len({request.connection for request in world.registry.asked}) == 1
+
+
+@pytest.mark.xfail(reason="uploads of one artifact do not join yet: each goes to the registry", strict=True)
+async def test_a_burst_of_one_artifact_costs_one_upload(world: World) -> None:
+    data = content(2 * MIB + 1)
+    results: list[Got] = []
+
+    async def upload() -> None:
+        results.append(await world.caller.upload(data))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(upload)
+    assert [result.code for result in results] == [OK] * 100
+    steps = asked(world)
+    assert (steps["patch"], steps["manifest-put"]) == (1, 1)
+    assert not world.registry.store.sessions
