@@ -6,7 +6,8 @@
     1  ports bound (nobody is answered yet)         1  not ready any more: /statusz?readiness=1 says 503
     2  keys read and watched, secret source checked 2  gRPC: stops accepting, GOAWAY, calls in flight go on
     3  secret cache: a nursery of its own           3  server.drain_grace is over: the rest ends with UNAVAILABLE
-    4  storage, services, interceptors              4  HTTP and metrics stop (they told the truth until here)
+    4  storage, services, interceptors              4  HTTP and metrics stop (they told the truth until here; transfers
+                                                       in flight have what is left of the grace)
     5  HTTP and metrics answer                      5  the nurseries of secret cache and keys end
     6  gRPC accepts; ready                          6  ports closed, the process exits 0
 
@@ -21,15 +22,16 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 import trio
 
 from casproxy import __version__
-from casproxy.auth.claims import Claims
 from casproxy.auth.interceptor import auth_interceptor
 from casproxy.auth.keys import KeySource
 from casproxy.auth.resolve import open_keys
@@ -41,10 +43,10 @@ from casproxy.config.model import Auth, TlsConfig
 from casproxy.config.model import Server as ServerSection
 from casproxy.errors import ConfigError
 from casproxy.listen import address_of, open_port
-from casproxy.observe.calls import Caller, attached, observe_calls
+from casproxy.observation import Observation, open_observation
 from casproxy.observe.metrics import Metrics
 from casproxy.pipeline.api import Limits
-from casproxy.rpc.api import Method, ServerCall
+from casproxy.rpc.api import Method
 from casproxy.rpc.patience import ConnectionTimeouts
 from casproxy.rpc.server import Server, ServerSettings
 from casproxy.secrets.cache import open_cache
@@ -53,15 +55,20 @@ from casproxy.services import registry
 from casproxy.services.errors import error_interceptor
 from casproxy.services.readiness import Readiness
 from casproxy.storage.api import BackendResolver
+from casproxy.storage.oci.staging import Staging
+from casproxy.storage.oci.stores import OciSettings
 from casproxy.storage.stack import open_stack
-from casproxy.web.asgi import Page, pages
+from casproxy.web import port
+from casproxy.web.asgi import AsgiApp, pages
 from casproxy.web.exposition import metrics_pages
-from casproxy.web.server import serve_http
-from casproxy.web.status import status_pages
+from casproxy.web.pace import PaceLimits
+from casproxy.web.server import HttpSettings, serve_http
 from casproxy.wire.guard import AbuseLimits
 from casproxy.wire.protocol import WireSettings
 
 log = structlog.get_logger("casproxy.app")
+
+_LAST_ANSWERS_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +141,14 @@ class App:
         self.config = config
         self.readiness = Readiness()
         self._drain = trio.Event()
+        self._drain_began = -math.inf
+        staging = config.staging
+        self._staging = Staging(staging.dir or Path(tempfile.gettempdir()), staging.quota)
 
     def drain(self) -> None:
         """Begin the drain drawn above; ``serve`` returns at its end. Idempotent."""
+        if not self._drain.is_set():
+            self._drain_began = trio.current_time()
         self.readiness.drain()
         self._drain.set()
 
@@ -145,22 +157,31 @@ class App:
         config, addresses = self.config, ports.addresses()
         tls = _tls_context(config.server.grpc.tls_config)
         async with (
+            open_observation(config, self.readiness) as observation,
             open_keys(config.auth) as keys,
             open_checked_source(config.credentials_service) as source,
-            open_cache(source, cache_settings(config.credentials_service)) as secrets,
-            open_stack(fs_root=config.storage.fs.root, read_secret=secrets.read, drop_secret=secrets.drop) as stack,
+            observation.source(source) as watched,
+            open_cache(watched, cache_settings(config.credentials_service)) as secrets,
+            open_stack(
+                fs_root=config.storage.fs.root,
+                read_secret=secrets.read,
+                drop_secret=secrets.drop,
+                oci=_oci_settings(config, ports),
+                staging=self._staging,
+            ) as stack,
             trio.open_nursery() as http,
         ):
-            methods = registry.methods(self._dependencies(stack))
-            metrics = Metrics(method.info for method in methods)
-            metrics.watch_keys(keys.ages)
+            backends, metrics = observation.backends(stack), observation.metrics
+            methods = registry.methods(self._dependencies(backends))
+            observation.serve((method.info for method in methods), stack, secrets, keys.ages)
             verifier = _verifier(keys, config.auth)
-            metrics.count_secrets(secrets.stats.by_result)
             stop_http = trio.Event()
-            await http.start(serve_http, pages(self._status_pages(stack)), ports.http, stop_http)
+            app = self._http_app(backends, metrics, verifier)
+            await http.start(serve_http, app, ports.http, stop_http, self._http_settings(metrics))
             await http.start(serve_http, pages(metrics_pages(metrics)), ports.metrics, stop_http)
             async with trio.open_nursery() as grpc:
-                server = self._server(methods, metrics, verifier, tls)
+                server = self._server(methods, observation, verifier, tls)
+                observation.server(server)
                 await grpc.start(server.serve, [trio.SocketListener(trio.socket.from_stdlib_socket(ports.grpc))])
                 self.readiness.started()
                 log.info("serving", version=__version__, **addresses)
@@ -171,38 +192,73 @@ class App:
         log.info("drained")
 
     def _dependencies(self, backends: BackendResolver) -> registry.Dependencies:
-        transfer = self.config.transfer
         return registry.Dependencies(
             backends=backends,
-            limits=Limits(
-                piece_size=transfer.piece_size, idle_timeout=transfer.idle_timeout, min_rate=float(transfer.min_rate)
-            ),
+            limits=self._limits(),
             version=__version__,
             chart_version=_chart_version(),
             readiness=self.readiness,
-            verify_resume=transfer.verify_resume,
+            verify_resume=self.config.transfer.verify_resume,
         )
 
-    def _status_pages(self, backends: BackendResolver) -> Mapping[str, Page]:
-        return status_pages(
-            version=__version__,
-            chart_version=_chart_version(),
-            backends=backends.backend_types(),
-            not_ready=lambda: self.readiness.reason,
+    def _http_app(self, backends: BackendResolver, metrics: Metrics, verifier: Verifier) -> AsgiApp:
+        http, transfer = self.config.server.http, self.config.transfer
+        return port.http_app(
+            port.Dependencies(
+                verifier=verifier,
+                backends=backends,
+                limits=self._limits(),
+                staging=self._staging,
+                registry=metrics.registry,
+                version=__version__,
+                chart_version=_chart_version(),
+                not_ready=lambda: self.readiness.reason,
+                draining=lambda: self.readiness.draining,
+                on_limit=metrics.limit_reached,
+            ),
+            port.PortSettings(
+                timeout=http.timeout,
+                allow_origins=http.cors.allow_origins,
+                uploads=http.uploads,
+                ui=http.ui,
+                verify_resume=transfer.verify_resume,
+                max_transfers=http.limits.max_transfers,
+                max_header_bytes=http.limits.max_header_size,
+            ),
+        )
+
+    def _http_settings(self, metrics: Metrics) -> HttpSettings:
+        limits, transfer = self.config.server.http.limits, self.config.transfer
+        return HttpSettings(
+            pace=PaceLimits(transfer.idle_timeout, float(transfer.min_rate)),
+            max_connections=limits.max_connections,
+            max_header_bytes=limits.max_header_size,
+            grace=self._grace_left,
+            on_limit=metrics.limit_reached,
+        )
+
+    def _grace_left(self) -> float:
+        """Seconds that HTTP transfers still have when the gRPC side has ended; probes need a moment in any case."""
+        return max(_LAST_ANSWERS_SECONDS, self._drain_began + self.config.server.drain_grace - trio.current_time())
+
+    def _limits(self) -> Limits:
+        transfer = self.config.transfer
+        return Limits(
+            piece_size=transfer.piece_size, idle_timeout=transfer.idle_timeout, min_rate=float(transfer.min_rate)
         )
 
     def _server(
-        self, methods: Sequence[Method], metrics: Metrics, verifier: Verifier, tls: ssl.SSLContext | None
+        self, methods: Sequence[Method], observation: Observation, verifier: Verifier, tls: ssl.SSLContext | None
     ) -> Server:
         return Server(
             methods,
             interceptors=[
-                observe_calls(metrics, _who_calls),
+                *observation.interceptors(),
                 error_interceptor(),
                 auth_interceptor(verifier, registry.ROLES, registry.PUBLIC_SERVICES),
             ],
             tls=None if tls is None else lambda: tls,
-            on_limit=metrics.limit_reached,
+            on_limit=observation.metrics.limit_reached,
             settings=server_settings(self.config.server),
         )
 
@@ -253,9 +309,13 @@ def _wire_settings(limits: GrpcLimits) -> WireSettings:
     )
 
 
-def _who_calls(call: ServerCall) -> Caller | None:
-    claims = attached(call, Claims)
-    return None if claims is None else Caller(claims.org_id, claims.role.value, claims.backend)
+def _oci_settings(config: Config, ports: Ports) -> OciSettings:
+    return OciSettings(
+        allow=config.outbound.allow,
+        own_ports=tuple(bound.getsockname()[1] for bound in (ports.grpc, ports.http, ports.metrics)),
+        insecure_registries=config.oci.insecure_registries,
+        ca_file=config.outbound.ca_file,
+    )
 
 
 def _verifier(keys: KeySource, auth: Auth) -> Verifier:

@@ -29,16 +29,16 @@ def _run(args: argparse.Namespace) -> int:
     from casproxy.cli.session import run
 
     connection = find_connection(args)
-    info, trouble = run(lambda: _ask(connection, args.timeout))
+    info, reason, trouble = run(lambda: _ask(connection, args.timeout))
     if args.output == "json":
-        _print_json(info, trouble)
+        _print_json(info, reason, trouble)
     else:
-        _print_text(info, trouble)
-    return 1 if trouble else 0
+        _print_text(info, reason, trouble)
+    return 1 if reason else 0
 
 
-async def _ask(connection: Connection, timeout: float | None) -> tuple[ServerInfo, str]:
-    """What the server says of itself, and why it is not ready (empty: it is)."""
+async def _ask(connection: Connection, timeout: float | None) -> tuple[ServerInfo, str, str]:
+    """What the server says of itself, why it is not ready (empty: it is), and what works badly (empty: nothing)."""
     from casproxy.client.client import UNARY_TIMEOUT
     from casproxy.rpc.errors import RpcError
     from casproxy.wire.status import StatusCode
@@ -47,27 +47,29 @@ async def _ask(connection: Connection, timeout: float | None) -> tuple[ServerInf
     async with connection.open() as client:
         info = await client.infoz(timeout=seconds)
         try:
-            await client.statusz(readiness=True, timeout=seconds)
+            trouble = await client.statusz(readiness=True, timeout=seconds)
         except RpcError as error:
             if error.code is not StatusCode.UNAVAILABLE:
                 raise
-            return info, error.message or "the server gave no reason"
-        return info, ""
+            return info, error.message or "the server gave no reason", ""
+        return info, "", trouble
 
 
-def _print_json(info: ServerInfo, trouble: str) -> None:
+def _print_json(info: ServerInfo, reason: str, trouble: str) -> None:
     print_json(
         {
             "version": info.version,
             "chart_version": info.chart_version,
             "backends": info.backends,
-            "ready": not trouble,
-            "reason": trouble,
+            "ready": not reason,
+            "reason": reason,
+            "trouble": trouble,
         }
     )
 
 
-def _print_text(info: ServerInfo, trouble: str) -> None:
+def _print_text(info: ServerInfo, reason: str, trouble: str) -> None:
     fields = {"version": info.version, "chart": info.chart_version, "backends": ", ".join(info.backends)}
-    fields["ready"] = f"no: {trouble}" if trouble else "yes"
+    fields["ready"] = f"no: {reason}" if reason else "yes"
+    fields["trouble"] = trouble
     print_fields({name: value for name, value in fields.items() if value})

@@ -146,9 +146,18 @@ class Client:
         answer = await self._unary(_INFOZ, status_pb2.InfozRequest(), status_pb2.InfozResponse, timeout)
         return ServerInfo(answer.version, tuple(answer.backends), answer.chart_version)
 
-    async def statusz(self, *, readiness: bool = False, timeout: float = UNARY_TIMEOUT) -> None:
-        """Return when the server lives (``readiness``: when it takes work); raises its ``RpcError`` otherwise."""
-        await self._unary(_STATUSZ, status_pb2.StatuszRequest(readiness=readiness), status_pb2.StatuszResponse, timeout)
+    async def statusz(self, *, readiness: bool = False, timeout: float = UNARY_TIMEOUT) -> str:
+        """Return when the server lives (``readiness``: when it takes work); raises its ``RpcError`` otherwise.
+
+        The text says what works badly there all the same; empty when all is well, or the server does not tell.
+        """
+        request = status_pb2.StatuszRequest(readiness=readiness).SerializeToString()
+        async with self._channel.call(_STATUSZ, metadata=self._metadata, timeout=timeout) as call:
+            await call.send_message(request)
+            await call.half_close()
+            while await call.receive_message() is not None:
+                pass  # the answer has no fields
+            return call.trailing_metadata.text("casproxy-trouble")
 
     async def _read(self, resource: Resource, sink: Sink, timeout: float, progress: Progress) -> None:
         request = bytestream_pb2.ReadRequest(resource_name=resource.digest.hex)

@@ -18,6 +18,7 @@ from casproxy.config.grpc_limits import GrpcLimits
 from casproxy.config.kinds import (
     Address,
     Bytes,
+    Count,
     FilePath,
     Flag,
     Networks,
@@ -59,15 +60,24 @@ class TlsConfig(Section, frozen=True, kw_only=True):
     private_key: Annotated[FilePath, doc("PEM file with the private key.")]
 
 
+class HttpLimits(Section, frozen=True, kw_only=True):
+    """What HTTP clients may ask for at most."""
+
+    max_transfers: Annotated[Count, doc("Downloads and uploads at once; beyond, the answer is 503.")] = 1000
+    max_connections: Annotated[Count, doc("Connections open at once.")] = 10_000
+    max_header_size: Annotated[Bytes, doc("Headers of one request.")] = 32 << 10
+
+
 class HttpServer(Section, frozen=True, kw_only=True):
     """The HTTP port: downloads and status."""
 
     network: Annotated[str, _NETWORK, _NETWORK_DOC] = "tcp"
     addr: Annotated[Address, doc("Address to listen on.")] = "0.0.0.0:8001"
-    timeout: Annotated[TimeoutSeconds, doc("Bounds one download. `0s`: no limit.", since=PLANNED)] = 300.0
-    cors: Annotated[Cors, doc("Cross-origin access to downloads.", since=PLANNED)] = Cors()
-    uploads: Annotated[Flag, doc("Accept uploads over HTTP.", since=PLANNED)] = False
-    ui: Annotated[Flag, doc("Serve the web page.", since=PLANNED)] = False
+    timeout: Annotated[TimeoutSeconds, doc("Bounds one download. `0s`: no limit.")] = 300.0
+    cors: Annotated[Cors, doc("Cross-origin access to downloads.")] = Cors()
+    uploads: Annotated[Flag, doc("Accept uploads over HTTP.")] = False
+    ui: Annotated[Flag, doc("Serve the web page.")] = False
+    limits: Annotated[HttpLimits, doc("What HTTP clients may ask for at most.")] = HttpLimits()
 
 
 class GrpcServer(Section, frozen=True, kw_only=True):
@@ -261,12 +271,12 @@ class Storage(Section, frozen=True, kw_only=True):
 
 
 class Staging(Section, frozen=True, kw_only=True):
-    """Where bodies wait that a registry may ask for twice."""
+    """Where bodies wait that a registry may ask for twice, or whose digest is not known before their end."""
 
     dir: Annotated[
-        FilePath | None,
-        doc("Directory for staged bodies.", since=PLANNED, when_unset="the system's temporary directory"),
+        FilePath | None, doc("Directory for staged bodies.", when_unset="the system's temporary directory")
     ] = None
+    quota: Annotated[Bytes, doc("What all staged bodies together may take.")] = 10 << 30
 
 
 class Transfer(Section, frozen=True, kw_only=True):
@@ -279,23 +289,26 @@ class Transfer(Section, frozen=True, kw_only=True):
         60.0
     )
     min_rate: Annotated[Bytes, doc("Bytes per second that count as progress.")] = 1
-    verify_resume: Annotated[Flag, doc("Hash the skipped prefix of a resumed download.", since=PLANNED)] = True
+    verify_resume: Annotated[Flag, doc("Hash the skipped prefix of a resumed download.")] = True
 
 
 class Outbound(Section, frozen=True, kw_only=True):
     """Where this process may connect to for a tenant."""
 
-    allow: Annotated[Networks, doc("Private networks that tenants' stores may be in.", since=PLANNED)] = (
+    allow: Annotated[Networks, doc("Private networks that tenants' stores may be in.")] = (
         "10.0.0.0/8",
         "172.16.0.0/12",
         "192.168.0.0/16",
     )
+    ca_file: Annotated[
+        FilePath | None, doc("PEM file of CAs trusted beside the system's.", when_unset="the system's alone")
+    ] = None
 
 
 class Oci(Section, frozen=True, kw_only=True):
     """The OCI backend."""
 
-    insecure_registries: Annotated[Texts, doc("Registries (`host:port`) reached over http.", since=PLANNED)] = ()
+    insecure_registries: Annotated[Texts, doc("Registries (`host:port`) where http is tried when https fails.")] = ()
 
 
 class Log(Section, frozen=True, kw_only=True):
@@ -314,38 +327,49 @@ class Log(Section, frozen=True, kw_only=True):
 class Sentry(Section, frozen=True, kw_only=True):
     """Reports of unexpected failures."""
 
-    dsn: Annotated[SecretText | None, doc("Where to report.", since=PLANNED, when_unset="no reports")] = None
-    environment: Annotated[Text, doc("Name of the deployment in reports.", since=PLANNED)] = ""
+    dsn: Annotated[SecretText | None, doc("Where to report.", when_unset="no reports")] = None
+    environment: Annotated[Text, doc("Name of the deployment in reports.")] = ""
 
 
 class Tracing(Section, frozen=True, kw_only=True):
     """OpenTelemetry traces."""
 
-    enabled: Annotated[Flag, doc("Export traces.", since=PLANNED)] = False
-    endpoint: Annotated[Address, doc("OTLP/gRPC collector.", since=PLANNED)] = "localhost:4317"
-    insecure: Annotated[Flag, doc("Reach the collector without TLS.", since=PLANNED)] = False
-    sampling_ratio: Annotated[Ratio, doc("Share of calls traced, unless the caller decided.", since=PLANNED)] = 1.0
+    enabled: Annotated[Flag, doc("Export traces.")] = False
+    endpoint: Annotated[Address, doc("OTLP/gRPC collector.")] = "localhost:4317"
+    insecure: Annotated[Flag, doc("Reach the collector without TLS.")] = False
+    sampling_ratio: Annotated[Ratio, doc("Share of calls traced, unless the caller decided.")] = 1.0
+    propagate: Annotated[Flag, doc("Send the trace context to tenants' registries, too.")] = False
+
+
+class MetricsSettings(Section, frozen=True, kw_only=True):
+    """What is counted beyond the usual."""
+
+    per_org: Annotated[Flag, doc("Count bytes by organisation: two more series for each.")] = False
 
 
 class Observability(Section, frozen=True, kw_only=True):
     """Logs, traces, reports."""
 
     log: Annotated[Log, doc("What is logged and how.")] = Log()
-    sentry: Annotated[Sentry, doc("Reports of unexpected failures.", since=PLANNED)] = Sentry()
-    tracing: Annotated[Tracing, doc("OpenTelemetry traces.", since=PLANNED)] = Tracing()
+    metrics: Annotated[MetricsSettings, doc("What is counted beyond the usual.")] = MetricsSettings()
+    sentry: Annotated[Sentry, doc("Reports of unexpected failures.")] = Sentry()
+    tracing: Annotated[Tracing, doc("OpenTelemetry traces.")] = Tracing()
 
 
 class NatsServer(Section, frozen=True, kw_only=True):
     """Audit events to NATS JetStream."""
 
-    uri: Annotated[Text | None, doc("Address of the server.", since=PLANNED, when_unset="no audit events")] = None
-    token: Annotated[SecretText | None, doc("Token to connect with.", since=PLANNED)] = None
+    uri: Annotated[
+        Text | None,
+        doc("Address: `nats://host:4222` or `tls://…`; several joined by commas.", when_unset="no audit events"),
+    ] = None
+    token: Annotated[SecretText | None, doc("Token to connect with.")] = None
 
 
 class Readiness(Section, frozen=True, kw_only=True):
     """What readiness depends on."""
 
-    require_secrets: Annotated[Flag, doc("Not ready while the secret source is down.", since=PLANNED)] = False
+    require_secrets: Annotated[Flag, doc("Not ready while the secret source is down.")] = False
 
 
 class Config(Section, frozen=True, kw_only=True):
@@ -357,10 +381,10 @@ class Config(Section, frozen=True, kw_only=True):
         CredentialsService()
     )
     storage: Annotated[Storage, doc("The backends of this process itself.")] = Storage()
-    staging: Annotated[Staging, doc("Where bodies wait that a registry may ask for twice.", since=PLANNED)] = Staging()
+    staging: Annotated[Staging, doc("Where bodies wait that cannot be passed on at once.")] = Staging()
     transfer: Annotated[Transfer, doc("How artifacts move.")] = Transfer()
-    outbound: Annotated[Outbound, doc("Where this process may connect to for a tenant.", since=PLANNED)] = Outbound()
-    oci: Annotated[Oci, doc("The OCI backend.", since=PLANNED)] = Oci()
+    outbound: Annotated[Outbound, doc("Where this process may connect to for a tenant.")] = Outbound()
+    oci: Annotated[Oci, doc("The OCI backend.")] = Oci()
     observability: Annotated[Observability, doc("Logs, traces, reports.")] = Observability()
-    nats_server: Annotated[NatsServer, doc("Audit events to NATS JetStream.", since=PLANNED)] = NatsServer()
-    readiness: Annotated[Readiness, doc("What readiness depends on.", since=PLANNED)] = Readiness()
+    nats_server: Annotated[NatsServer, doc("Audit events to NATS JetStream.")] = NatsServer()
+    readiness: Annotated[Readiness, doc("What readiness depends on.")] = Readiness()

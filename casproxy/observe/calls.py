@@ -1,8 +1,9 @@
 """Owns the one log line and the counters of every gRPC call. Refuses to know what a call does.
 
 The outermost interceptor: it sees how a call ended after everybody else had their say. What it reports about the
-artifact it finds attached to the call: ``Digest`` (by the service) and ``Traffic`` (by the server). Neither is there
-when a call fails early, and that is no error. Who is calling it asks whoever put it in place: it knows no tokens.
+artifact it finds attached to the call: ``Digest`` and ``Uploaded`` (by the service), ``Traffic`` (by the server).
+None of them need be there, for a call may fail early. Who is calling it asks whoever put it in place: it knows no
+tokens. A call that fails takes its request id along, as ``x-request-id`` in the trailers.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ import structlog
 import trio
 
 from casproxy.digest import Digest
+from casproxy.observe.facts import Caller, Uploaded
 from casproxy.observe.metrics import Metrics
 from casproxy.rpc.api import Handler, Interceptor, ServerCall, Traffic
 from casproxy.rpc.errors import RpcError, StreamGone
 from casproxy.wire.errors import BrokenMessage
+from casproxy.wire.metadata import Metadata
 from casproxy.wire.status import StatusCode
 
 _T = TypeVar("_T")
 _REQUEST_ID = re.compile(r"[0-9A-Za-z._-]{1,64}", re.ASCII)
+_TRACE_PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _QUIET_SERVICES = frozenset({"grpc.health.v1.Health", "cas.v1.StatusService"})
-_OUR_FAULT = frozenset({StatusCode.UNKNOWN, StatusCode.INTERNAL, StatusCode.UNAVAILABLE, StatusCode.DATA_LOSS})
+OUR_FAULT = frozenset({StatusCode.UNKNOWN, StatusCode.INTERNAL, StatusCode.UNAVAILABLE, StatusCode.DATA_LOSS})
 
 log = structlog.get_logger("casproxy.calls")
 
@@ -38,14 +42,8 @@ class RequestId:
 
     text: str
 
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who a call works for, as far as logs and metrics tell."""
-
-    org: str
-    role: str
-    backend: str
+    def __str__(self) -> str:
+        return self.text
 
 
 WhoCalls: TypeAlias = Callable[[ServerCall], Caller | None]
@@ -61,11 +59,12 @@ def observe_calls(metrics: Metrics, who_calls: WhoCalls) -> Interceptor:
         started = time.perf_counter()
         metrics.call_started(call.info)
         code = StatusCode.OK
-        with structlog.contextvars.bound_contextvars(request_id=request_id.text):
+        with structlog.contextvars.bound_contextvars(request_id=request_id.text, **_trace(call.metadata)):
             try:
                 await handler(call)
             except BaseException as error:
-                code = _code(error, call)
+                code = code_of(error, call)
+                call.add_trailing_metadata("x-request-id", request_id.text)
                 raise
             finally:
                 _report(call, metrics, who_calls(call), code, time.perf_counter() - started)
@@ -78,7 +77,15 @@ def _request_id(call: ServerCall) -> RequestId:
     return RequestId(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
 
 
-def _code(error: BaseException, call: ServerCall) -> StatusCode:
+def _trace(metadata: Metadata) -> dict[str, str]:
+    """The trace a call is part of: ours when it is traced here, else its caller's (W3C Trace Context)."""
+    if "trace_id" in structlog.contextvars.get_contextvars():
+        return {}
+    found = _TRACE_PARENT.fullmatch(metadata.text("traceparent"))
+    return {"trace_id": found[1]} if found else {}
+
+
+def code_of(error: BaseException, call: ServerCall) -> StatusCode:
     """The status the peer sees when ``error`` leaves the call."""
     if isinstance(error, RpcError | BrokenMessage):
         return error.code
@@ -98,7 +105,10 @@ def _report(call: ServerCall, metrics: Metrics, caller: Caller | None, code: Sta
     traffic = attached(call, Traffic) or Traffic()
     digest = attached(call, Digest)
     metrics.call_ended(call.info, code, seconds)
-    metrics.call_carried(call.info, traffic, caller.backend if caller else "")
+    metrics.call_carried(call.info, traffic, caller)
+    uploaded = attached(call, Uploaded)
+    if caller is not None and uploaded is not None and uploaded.skipped:
+        metrics.upload_skipped(caller.backend, uploaded.size)
     facts: dict[str, object] = {"method": call.info.path[1:], "code": code.name, "peer": call.peer}
     if caller is not None:
         facts |= {"org": caller.org, "role": caller.role, "backend": caller.backend}
@@ -109,7 +119,7 @@ def _report(call: ServerCall, metrics: Metrics, caller: Caller | None, code: Sta
 
 
 def _level(call: ServerCall, code: StatusCode) -> Callable[..., object]:
-    if code in _OUR_FAULT:
+    if code in OUR_FAULT:
         method = log.warning
     elif code is StatusCode.OK and call.info.service in _QUIET_SERVICES:
         method = log.debug  # probes every few seconds

@@ -12,8 +12,9 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from typing import Any, Final, TextIO, TypeAlias
 
 import structlog
 from structlog.typing import Processor
@@ -26,8 +27,32 @@ _TOKEN = re.compile(r"\beyJ[\w-]*\.[\w-]*(?:\.[\w-]*)?|\bbearer\s+[^\s'\"]+", re
 _QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s'\"?#]*|/[\w:./%-]*)\?[^\s'\"]+", re.IGNORECASE)
 _CHATTY = (
     *("httpx", "httpcore", "hpack", "h2", "urllib3", "hypercorn.error"),
-    *("botocore", "boto3", "google", "azure", "msal"),  # at DEBUG the first three log whole answers, secrets included
+    *(
+        "botocore",
+        "boto3",
+        "google",
+        "azure",
+        "msal",
+        "sentry_sdk",
+        "opentelemetry",
+    ),  # at DEBUG the first three log whole answers, secrets included
 )
+
+
+ErrorReporter: TypeAlias = Callable[[BaseException, Mapping[str, Any]], None]
+"""Told of the exception on a line of severity error, and the line itself; never waits."""
+
+_reporters: Final[list[ErrorReporter]] = []
+
+
+@contextmanager
+def reporting_errors(reporter: ErrorReporter) -> Iterator[None]:
+    """Within the block ``reporter`` is told of every exception that is logged as an error, whoever logs it."""
+    _reporters.append(reporter)
+    try:
+        yield
+    finally:
+        _reporters.remove(reporter)
 
 
 def configure(level: str = "info", log_format: str = "auto", stream: TextIO | None = None) -> None:
@@ -42,6 +67,7 @@ def configure(level: str = "info", log_format: str = "auto", stream: TextIO | No
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        _tell_reporters,
         structlog.processors.format_exc_info,
         redact,
     ]
@@ -75,6 +101,24 @@ def _route_standard_library(out: TextIO, threshold: int, shared: list[Processor]
     for name in _CHATTY:  # they report every request, some with its URL: only their warnings are ours to show
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
     logging.captureWarnings(True)
+
+
+def _tell_reporters(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if _reporters and event.get("level") in ("error", "critical"):
+        error = _exception(event.get("exc_info"))
+        if error is not None:
+            for reporter in _reporters:
+                reporter(error, event)
+    return event
+
+
+def _exception(exc_info: object) -> BaseException | None:
+    """The exception in any of the forms that ``logging`` and structlog take."""
+    if isinstance(exc_info, tuple):
+        exc_info = exc_info[1]
+    elif exc_info is True:
+        exc_info = sys.exc_info()[1]
+    return exc_info if isinstance(exc_info, BaseException) else None
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -1,16 +1,20 @@
 """Owns the metrics of this process and their text form. Refuses to know who scrapes them and over what.
 
 The ``grpc_server_*`` names and labels are those of go-grpc-prometheus, which existing dashboards query. Every series
-exists at 0 from the start, so that a rate over a method nobody called yet is 0 and not "no data".
+exists at 0 from the start, so that a rate over a method nobody called yet is 0 and not "no data". No label has values
+that a tenant could choose, except ``org`` of ``casproxy_org_message_bytes``, which is off unless switched on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import product
+from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     GCCollector,
     Histogram,
     PlatformCollector,
@@ -22,87 +26,179 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from casproxy import __version__
+from casproxy.observe.facts import Caller
+from casproxy.observe.timed import RESULTS
 from casproxy.rpc.api import MethodInfo, Traffic
 from casproxy.rpc.limits import LIMITS
 from casproxy.wire.status import StatusCode
 
-_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-_METHOD = ("grpc_type", "grpc_service", "grpc_method")
+_BUCKETS_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_REQUEST_BUCKETS_SECONDS: Final = (0.01, 0.05, 0.25, 1.0, 5.0, 30.0)
+_LAG_BUCKETS_SECONDS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
+_METHOD: Final = ("grpc_type", "grpc_service", "grpc_method")
+_OTHER: Final = "other"
+"""The label of a backend type that tokens name and this process does not have."""
 
 
 class Metrics:
-    """The counters of one server, in a registry of its own. Times in seconds."""
+    """The counters of one server, in a registry of its own. Times in seconds.
 
-    def __init__(self, methods: Iterable[MethodInfo]) -> None:
+    ``per_org``: count bytes by organisation as well, a series each.
+    """
+
+    def __init__(self, methods: Iterable[MethodInfo] = (), *, per_org: bool = False) -> None:
         # a timestamp series beside every counter doubles the scrape, and nobody queries it
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        self._backends: frozenset[str] = frozenset()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
-        build = Counter("casproxy_build", "Always 1; the label tells the version.", ["version"], registry=self.registry)
-        build.labels(__version__).inc()
-        self._started = self._counter("started", "Calls started.")
-        self._handled = self._counter("handled", "Calls ended, by status code.", "grpc_code")
-        self._received = self._counter("msg_received", "Messages received.")
-        self._sent = self._counter("msg_sent", "Messages sent.")
-        self._seconds = Histogram(
-            "grpc_server_handling_seconds",
-            "Time from a call's start to its end.",
-            _METHOD,
-            registry=self.registry,
-            buckets=_BUCKETS_SECONDS,
+        self._counter("casproxy_build", "Always 1; the label tells the version.", "version").labels(__version__).inc()
+        self._create_calls()
+        self._create_ours(per_org)
+        self.create_series(methods)
+
+    def _create_calls(self) -> None:
+        self._started = self._counter("grpc_server_started", "Calls started.", *_METHOD)
+        self._handled = self._counter("grpc_server_handled", "Calls ended, by status code.", *_METHOD, "grpc_code")
+        self._received = self._counter("grpc_server_msg_received", "Messages received.", *_METHOD)
+        self._sent = self._counter("grpc_server_msg_sent", "Messages sent.", *_METHOD)
+        self._seconds = self._histogram(
+            "grpc_server_handling_seconds", "Time from a call's start to its end.", _BUCKETS_SECONDS, *_METHOD
         )
-        self._bytes = Counter(
+        self._in_flight = Gauge(
+            "casproxy_streams_in_flight", "Calls started and not ended.", _METHOD, registry=self.registry
+        )
+
+    def _create_ours(self, per_org: bool) -> None:
+        self._bytes = self._counter(
             "casproxy_message_bytes",
             "Bytes of messages, by direction (in: from clients) and the caller's backend.",
-            ["direction", "backend"],
-            registry=self.registry,
+            "direction",
+            "backend",
         )
-        self._limits = Counter(
-            "casproxy_limit_reached", "Times a peer ran into a limit of ours.", ["limit"], registry=self.registry
+        self._org_bytes = (
+            self._counter("casproxy_org_message_bytes", "The same by the caller's organisation.", "direction", "org")
+            if per_org
+            else None
         )
+        self._limits = self._counter("casproxy_limit_reached", "Times a peer ran into a limit of ours.", "limit")
         for limit in LIMITS:
             self._limits.labels(limit)
-        self._create_series(methods)
+        self._skipped = self._counter(
+            "casproxy_deduplicated", "Uploads of what was stored already, answered without their body.", "backend"
+        )
+        self._skipped_bytes = self._counter("casproxy_deduplicated_bytes", "What those would have stored.", "backend")
+        self._backend_seconds = self._histogram(
+            "casproxy_backend_request_seconds",
+            "Requests to tenants' stores. open: until the first byte can be read; ingest: the whole of an upload.",
+            _REQUEST_BUCKETS_SECONDS,
+            "backend",
+            "operation",
+            "result",
+        )
+        self._secret_seconds = self._histogram(
+            "casproxy_secret_lookup_seconds", "Look-ups in the secret source.", _REQUEST_BUCKETS_SECONDS, "result"
+        )
+        self._lag = self._histogram(
+            "casproxy_event_loop_lag_seconds",
+            "How late a task wakes that wanted to wake now; samples twice a second.",
+            _LAG_BUCKETS_SECONDS,
+        )
+        self._restarts = self._counter("casproxy_worker_restarts", "Worker processes started again after one ended.")
 
-    def _counter(self, name: str, text: str, *more_labels: str) -> Counter:
-        return Counter(f"grpc_server_{name}", text, (*_METHOD, *more_labels), registry=self.registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
 
-    def _create_series(self, methods: Iterable[MethodInfo]) -> None:
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+
+    def create_series(
+        self, methods: Iterable[MethodInfo], backends: Collection[str] = (), requests: Collection[str] = ()
+    ) -> None:
+        """Let every series be there, at 0. ``backends``: the types served; ``requests``: what they are asked."""
+        self._backends |= frozenset(backends)
         for info in methods:
-            for metric in (self._started, self._received, self._sent, self._seconds):
+            for metric in (self._started, self._received, self._sent, self._seconds, self._in_flight):
                 metric.labels(*_labels(info))
             for code in StatusCode:
                 self._handled.labels(*_labels(info), grpc_code_name(code))
+        for backend, direction in product(backends, ("in", "out")):
+            self._bytes.labels(direction, backend)
+        for backend in backends:
+            self._skipped.labels(backend)
+            self._skipped_bytes.labels(backend)
+        for backend, operation, result in product(backends, requests, RESULTS):
+            self._backend_seconds.labels(backend, operation, result)
+        for result in RESULTS:
+            self._secret_seconds.labels(result)
+
+    # -- what happened ----------------------------------------------------------------------------------
 
     def call_started(self, info: MethodInfo) -> None:
         """A call has arrived."""
         self._started.labels(*_labels(info)).inc()
+        self._in_flight.labels(*_labels(info)).inc()
 
     def call_ended(self, info: MethodInfo, code: StatusCode, seconds: float) -> None:
         """A call has ended with ``code`` after ``seconds``."""
         self._handled.labels(*_labels(info), grpc_code_name(code)).inc()
         self._seconds.labels(*_labels(info)).observe(seconds)
+        self._in_flight.labels(*_labels(info)).dec()
 
-    def call_carried(self, info: MethodInfo, traffic: Traffic, backend: str) -> None:
-        """What one call carried; ``backend`` is the caller's, empty for a call without a token."""
+    def call_carried(self, info: MethodInfo, traffic: Traffic, caller: Caller | None) -> None:
+        """What one call carried; ``caller`` None for a call without a token."""
         self._received.labels(*_labels(info)).inc(traffic.messages_received)
         self._sent.labels(*_labels(info)).inc(traffic.messages_sent)
-        if backend:
-            self._bytes.labels("in", backend).inc(traffic.bytes_received)
-            self._bytes.labels("out", backend).inc(traffic.bytes_sent)
+        if caller is None:
+            return
+        for direction, count in (("in", traffic.bytes_received), ("out", traffic.bytes_sent)):
+            self._bytes.labels(direction, self.known_backend(caller.backend)).inc(count)
+            if self._org_bytes is not None:
+                self._org_bytes.labels(direction, caller.org).inc(count)
+
+    def known_backend(self, name: str) -> str:
+        """The label for a backend type: its name, or ``other`` for one that is not served."""
+        return name if name in self._backends else _OTHER
+
+    def upload_skipped(self, backend: str, size: int) -> None:
+        """An upload was answered at once, for its ``size`` bytes were stored already."""
+        self._skipped.labels(self.known_backend(backend)).inc()
+        self._skipped_bytes.labels(self.known_backend(backend)).inc(size)
 
     def limit_reached(self, limit: str) -> None:
         """A peer ran into the limit of this name."""
         self._limits.labels(limit).inc()
 
-    def count_secrets(self, by_result: Callable[[], Mapping[str, int]]) -> None:
-        """Export the counts of the secret cache, asked for at each scrape."""
-        self.registry.register(_SecretCache(by_result))
+    def report_backend(self, backend: str, operation: str, result: str, seconds: float) -> None:
+        """A request to a store has ended."""
+        self._backend_seconds.labels(self.known_backend(backend), operation, result).observe(seconds)
 
-    def watch_keys(self, ages: Callable[[], Mapping[str, float]]) -> None:
-        """Export how old the verification keys are, in seconds by setting, asked for at each scrape."""
-        self.registry.register(_KeyAges(ages))
+    def report_secret(self, result: str, seconds: float) -> None:
+        """A look-up in the secret source has ended."""
+        self._secret_seconds.labels(result).observe(seconds)
+
+    def loop_lagged(self, seconds: float) -> None:
+        """A task woke this late."""
+        self._lag.observe(seconds)
+
+    def worker_restarted(self) -> None:
+        """A worker process ended and another was started in its place."""
+        self._restarts.inc()
+
+    # -- what others count ------------------------------------------------------------------------------
+
+    def watch_gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Export a value that is asked for at each scrape."""
+        Gauge(name, text, registry=self.registry).set_function(value)
+
+    def watch_gauges(self, name: str, text: str, label: str, values: Callable[[], Mapping[str, float]]) -> None:
+        """Export values by ``label``, asked for at each scrape."""
+        self.registry.register(_Asked(lambda: GaugeMetricFamily(name, text, labels=[label]), values))
+
+    def watch_counts(self, name: str, text: str, label: str, counts: Callable[[], Mapping[str, float]]) -> None:
+        """Export counts by ``label`` that somebody else keeps, asked for at each scrape."""
+        self.registry.register(_Asked(lambda: CounterMetricFamily(name, text, labels=[label]), counts))
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The scrape and its content type: OpenMetrics when ``accept`` asks for it, else the Prometheus text format."""
@@ -110,38 +206,21 @@ class Metrics:
         return encode(self.registry), content_type
 
 
-class _SecretCache(Collector):
-    """Counts that somebody else keeps."""
+class _Asked(Collector):
+    """A family of one label whose samples somebody else has."""
 
-    def __init__(self, by_result: Callable[[], Mapping[str, int]]) -> None:
-        self._by_result = by_result
+    def __init__(
+        self,
+        family: Callable[[], CounterMetricFamily | GaugeMetricFamily],
+        values: Callable[[], Mapping[str, float]],
+    ) -> None:
+        self._family = family
+        self._values = values
 
-    def collect(self) -> Iterable[CounterMetricFamily]:
-        family = CounterMetricFamily(
-            "casproxy_secret_cache",
-            "What the secret cache did. hit: answered at once; lookup: asked the source; failure: found it down; "
-            "stale: answered with an old secret because of that.",
-            labels=["result"],
-        )
-        for result, count in self._by_result().items():
-            family.add_metric([result], count)
-        yield family
-
-
-class _KeyAges(Collector):
-    """Ages that somebody else knows."""
-
-    def __init__(self, ages: Callable[[], Mapping[str, float]]) -> None:
-        self._ages = ages
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        family = GaugeMetricFamily(
-            "casproxy_auth_key_age_seconds",
-            "Time since the keys of this setting were last read without a fault; +Inf: never yet.",
-            labels=["setting"],
-        )
-        for setting, seconds in self._ages().items():
-            family.add_metric([setting], seconds)
+    def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+        family = self._family()
+        for label, value in self._values().items():
+            family.add_metric([label], value)
         yield family
 
 

@@ -77,7 +77,9 @@ class Pool:
         Errors: ``OutboundError``.
         """
         with span(request.method, **_facts(request)) as exchange:
-            connection, response = await self._exchange(request.with_headers(*exchange.headers), partition)
+            if exchange.headers:
+                request = request.with_headers(*exchange.headers)
+            connection, response = await self._exchange(request, partition)
             exchange.note("http.response.status_code", response.status)
             kept = False
             try:

@@ -76,6 +76,11 @@ class Server:
         """Payload bytes held by all connections of this server."""
         return self._budget
 
+    @property
+    def held(self) -> int:
+        """Payload bytes that were received and not yet handed on, on all connections."""
+        return sum(connection.held for connection in self._live)
+
     def start_draining(self) -> None:
         """Stop accepting and say goodbye to every connection; ``serve`` returns when the last call has ended.
 

@@ -43,6 +43,11 @@ class ServerConnection:
         self._draining = False
         self._last_goaway_sent = False
 
+    @property
+    def held(self) -> int:
+        """Payload bytes that were received and not yet handed on."""
+        return self._protocol.held
+
     async def run(self, *, draining: bool = False) -> None:
         """Serve until the connection ends. Calls still running then are cancelled and gone on return.
 

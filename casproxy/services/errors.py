@@ -18,6 +18,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from casproxy import errors
+from casproxy.observe.calls import RequestId
 from casproxy.rpc.api import Handler, Interceptor, ServerCall
 from casproxy.rpc.errors import RpcError, StreamGone
 from casproxy.wire.errors import BrokenMessage
@@ -85,12 +86,21 @@ def _status(call: ServerCall, error: Exception) -> RpcError:
     if isinstance(error, errors.AuthError):
         metadata["cause"] = error.cause
     if row.trouble:
-        error_id = secrets.token_hex(4)
+        error_id = _error_id(call)
         metadata["id"] = error_id
         if row.code in _TEXT_NAMES_ID:
             text = f"{text} (id {error_id})"
-        log.warning(text, error_id=error_id, reason=row.reason, method=call.info.path[1:], exc_info=error)
+        write = log.error if row is _UNEXPECTED else log.warning  # an error with an exception is reported to Sentry
+        write(text, error_id=error_id, reason=row.reason, method=call.info.path[1:], exc_info=error)
     return RpcError(row.code, text, _details(row, text, metadata))
+
+
+def _error_id(call: ServerCall) -> str:
+    """The call's request id, by which its log lines and trace are found, too."""
+    try:
+        return call.attached(RequestId).text
+    except LookupError:
+        return secrets.token_hex(4)
 
 
 def _details(row: _Row, text: str, metadata: dict[str, str]) -> bytes:

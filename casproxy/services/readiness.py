@@ -1,4 +1,7 @@
-"""Owns whether this process should get traffic, and tells those who wait for a change. Refuses to know who asks."""
+"""Owns whether this process should get traffic, and tells those who wait for a change. Refuses to know who asks.
+
+Trouble is something else: what works badly and is worth telling, though traffic is still served.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ class Readiness:
     def __init__(self) -> None:
         self._started = False
         self._failing: dict[str, str] = {}
+        self._troubles: dict[str, str] = {}
         self._changed = trio.lowlevel.ParkingLot()
         self.draining = False
 
@@ -26,7 +30,12 @@ class Readiness:
             return "draining"
         if not self._started:
             return "starting"
-        return "; ".join(f"{part}: {why}" for part, why in sorted(self._failing.items()))
+        return _joined(self._failing)
+
+    @property
+    def trouble(self) -> str:
+        """What works badly, whether or not it keeps traffic away; empty when all is well."""
+        return _joined(self._troubles)
 
     def started(self) -> None:
         """Calls are accepted."""
@@ -46,6 +55,17 @@ class Readiness:
             self._failing.pop(part, None)
         self._changed.unpark_all()
 
+    def troubled(self, part: str, why: str) -> None:
+        """``part`` works badly; an empty ``why`` says that it no longer does."""
+        if why:
+            self._troubles[part] = why
+        else:
+            self._troubles.pop(part, None)
+
     async def changed(self) -> None:
         """Wait for the next change."""
         await self._changed.park()
+
+
+def _joined(parts: dict[str, str]) -> str:
+    return "; ".join(f"{part}: {why}" for part, why in sorted(parts.items()))

@@ -69,6 +69,7 @@ def methods(deps: Dependencies) -> list[Method]:
         version=deps.version,
         chart_version=deps.chart_version,
         ready=lambda: deps.readiness.ready,
+        trouble=lambda: deps.readiness.trouble,
     )
     services = [service for module in _MODULES for service in module.DESCRIPTOR.services_by_name.values()]
     health = HealthService([service.full_name for service in services], deps.readiness)

@@ -202,6 +202,11 @@ class Protocol:
             self._h2.increment_flow_control_window(credit, stream_id)
         self._credit_connection()
 
+    @property
+    def held(self) -> int:
+        """Received bytes whose credit has not gone back: nobody has taken them yet, or not all the way."""
+        return self._credit.held
+
     def starved(self, stream_id: int) -> bool:
         """The peer has no credit left to send one byte on this stream."""
         return self._credit.starved(stream_id)

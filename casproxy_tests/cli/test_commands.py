@@ -171,6 +171,7 @@ async def test_status(tmp_path: Path) -> None:
         "backends": ["FS", "OCI"],
         "ready": False,
         "reason": "the secret store is away",
+        "trouble": "",
     }
 
 

@@ -1,0 +1,1 @@
+"""Complete wrappers around a ``Backend``: each spells out every method, and changes what it is named for only."""
