@@ -23,6 +23,7 @@ _HOMES = {
     "google.cloud": ("secrets.gcp",),
     "google.protobuf": ("services.*", "client.*", "bench.*"),
     "google.rpc": ("services.*", "client.*", "cli.errors"),
+    "grpc": ("bench.grpcio_driver",),
     "h11": ("web.http1",),
     "h2": ("wire.*", "web.http2"),
     "hpack": ("wire.*",),
