@@ -28,23 +28,27 @@ class Cors:
 
     def headers(self, origin: str) -> Headers:
         """What every answer to ``origin`` carries; ``""`` when the request named none."""
-        return [*self._permission(origin), *([("access-control-expose-headers", _EXPOSED)] if origin else [])]
+        if not self._origins:
+            return []
+        varies = [("vary", "Origin")]
+        if not self._permits(origin):
+            return varies
+        return [
+            *varies,
+            ("access-control-allow-origin", "*" if self._everyone else origin),
+            ("access-control-expose-headers", _EXPOSED),
+        ]
 
     def preflight(self, origin: str) -> Response:
-        """The answer to OPTIONS. An origin that may not call is told nothing, and its browser then does not call."""
-        permission = self._permission(origin)
-        if any(name == "access-control-allow-origin" for name, _ in permission):
-            permission += [
+        """The answer to OPTIONS, beside ``headers``. An origin that may not call is told nothing and does not call."""
+        told = []
+        if self._permits(origin):
+            told = [
                 ("access-control-allow-methods", _METHODS),
                 ("access-control-allow-headers", _ALLOWED_HEADERS),
                 ("access-control-max-age", _MAX_AGE_SECONDS),
             ]
-        return Response(HTTPStatus.NO_CONTENT, b"", "", [("allow", _METHODS), *permission])
+        return Response(HTTPStatus.NO_CONTENT, headers=[("allow", _METHODS), *told])
 
-    def _permission(self, origin: str) -> Headers:
-        if not self._origins:
-            return []
-        varies = [("vary", "Origin")]
-        if not origin or not (self._everyone or origin in self._origins):
-            return varies
-        return [*varies, ("access-control-allow-origin", "*" if self._everyone else origin)]
+    def _permits(self, origin: str) -> bool:
+        return bool(origin) and (self._everyone or origin in self._origins)

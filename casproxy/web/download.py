@@ -18,6 +18,7 @@ import trio
 from casproxy.auth.claims import Role
 from casproxy.digest import Digest
 from casproxy.errors import ArtifactCorrupt
+from casproxy.observe.facts import Downloaded
 from casproxy.pipeline.api import Limits
 from casproxy.pipeline.download import Wanted, download
 from casproxy.pipeline.lookup import describe
@@ -84,12 +85,14 @@ class Downloads:
         sink = _ResponseSink(exchange, part, size, headers)
         wanted = Wanted(resource.digest, part.start if part else 0, part.length if part else 0, size)
         try:
-            await download(backend, sink, wanted, self._limits, verify_resume=self._verify_resume)
+            sent = await download(backend, sink, wanted, self._limits, verify_resume=self._verify_resume)
         except ArtifactCorrupt:
             await sink.begin()
             raise
         await sink.begin()
         await exchange.finish()
+        if sent.complete:
+            exchange.fact = Downloaded(resource.digest, size, resource.file_name)
 
 
 class _ResponseSink:

@@ -71,8 +71,9 @@ def answer_to(error: Exception, *, route: str) -> Response:
     row = next((_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE), _UNEXPECTED)
     text = "an unexpected error" if row is _UNEXPECTED else str(error)
     if row.trouble:
-        error_id = secrets.token_hex(4)
-        log.warning(text, error_id=error_id, reason=row.reason, route=route, exc_info=error)
+        error_id = str(structlog.contextvars.get_contextvars().get("request_id") or secrets.token_hex(4))
+        write = log.error if row is _UNEXPECTED else log.warning  # an error with an exception is reported to Sentry
+        write(text, error_id=error_id, reason=row.reason, route=route, exc_info=error)
         text = f"{text} (id {error_id})"
     return error_response(row.status, row.reason, text, headers=_headers(row.status))
 

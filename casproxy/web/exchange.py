@@ -1,6 +1,7 @@
 """Owns one HTTP request and its answer while they are exchanged: both streams, what is counted, who calls.
 
-Refuses to know any page. The facts that a handler finds out (claims, digest) are kept here for the log.
+Refuses to know any page. What a handler finds out (claims, digest, what became of the artifact) is kept here for those
+who watch.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import trio
 from casproxy.auth.claims import Claims
 from casproxy.digest import Digest
 from casproxy.errors import PeerGone, PeerTooSlow
+from casproxy.observe.facts import Fact
 from casproxy.storage.api import Piece
 from casproxy.web.asgi import Headers, Receive, Request, Response, Send, response_start
 from casproxy.web.pace import Pace, PaceLimits
@@ -39,6 +41,7 @@ class Exchange:
     extra_headers: Headers = ()
     claims: Claims | None = None
     digest: Digest | None = None
+    fact: Fact | None = None
     status: int = 0
     bytes_received: int = 0
     bytes_sent: int = 0

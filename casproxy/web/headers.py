@@ -17,6 +17,8 @@ from casproxy.digest import Digest
 _MAX_NAME_BYTES = 1024
 _PLAIN = re.compile(r"[A-Za-z0-9!#$&+.^_`|~@=,()\[\]{}' ;-]+", re.ASCII)
 _UNSAFE = re.compile(r"[^A-Za-z0-9!#$&+.^_`|~@=,()\[\]{}' ;-]")
+_UNSHOWN = re.compile(r"C|Zl|Zp")
+"""Unicode's categories of what has no glyph or breaks a line."""
 _ATTR_CHARS = "!#$&+-.^_`|~"
 """What RFC 8187 leaves unescaped beside letters and digits."""
 
@@ -37,7 +39,7 @@ def content_disposition(name: str, fallback: str) -> str:
 def safe_file_name(name: str) -> str:
     """The part of ``name`` that may be offered as a file name; ``""`` when nothing is left."""
     segment = re.split(r"[/\\]", name)[-1]
-    printable = "".join(character for character in segment if unicodedata.category(character)[0] != "C")
+    printable = "".join(character for character in segment if not _UNSHOWN.match(unicodedata.category(character)))
     cut = printable.encode()[:_MAX_NAME_BYTES].decode(errors="ignore").strip()
     return "" if cut in ("", ".", "..") else cut
 

@@ -74,18 +74,27 @@ class HttpMetrics:
             yield
 
 
+Watcher: TypeAlias = Callable[[Exchange, str, str], AbstractContextManager[None]]
+"""Around each request, with its route and its id: traces and the audit trail."""
+
+
 class RequestLog:
     """Reports each request to the log and the metrics when it has ended."""
 
-    def __init__(self, metrics: HttpMetrics) -> None:
+    def __init__(self, metrics: HttpMetrics, watchers: Sequence[Watcher] = ()) -> None:
         self._metrics = metrics
+        self._watchers = watchers
         self.moved = metrics.moved
 
     @contextmanager
     def watch(self, exchange: Exchange, route: str, name: str, *, quiet: bool) -> Iterator[None]:
         """Around one request. ``name``: its id. ``quiet``: not worth a line while all is well (probes, the page)."""
         began = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=name), self._metrics.in_flight():
+        with ExitStack() as stack:
+            stack.enter_context(structlog.contextvars.bound_contextvars(request_id=name))
+            for watcher in self._watchers:
+                stack.enter_context(watcher(exchange, route, name))
+            stack.enter_context(self._metrics.in_flight())
             try:
                 yield
             finally:

@@ -25,7 +25,7 @@ from casproxy.web.cors import Cors
 from casproxy.web.door import Route, door, page_route
 from casproxy.web.download import Downloads
 from casproxy.web.gate import Gate
-from casproxy.web.observe import HttpMetrics, RequestLog
+from casproxy.web.observe import HttpMetrics, RequestLog, Watcher
 from casproxy.web.status import status_pages
 from casproxy.web.ui import ui_pages
 from casproxy.web.upload import StagingArea, Uploads
@@ -58,6 +58,7 @@ class Dependencies:
     not_ready: Callable[[], str]
     draining: Callable[[], bool]
     on_limit: Callable[[str], None]
+    watchers: Sequence[Watcher] = ()
 
 
 def http_app(deps: Dependencies, settings: PortSettings) -> AsgiApp:
@@ -67,7 +68,8 @@ def http_app(deps: Dependencies, settings: PortSettings) -> AsgiApp:
     if settings.ui:
         routes += _ui_routes(deps, settings, gate)
     metrics = HttpMetrics(deps.registry, {route.label or route.template for route in routes})
-    return door(routes, Cors(settings.allow_origins), RequestLog(metrics), max_header_bytes=settings.max_header_bytes)
+    request_log = RequestLog(metrics, deps.watchers)
+    return door(routes, Cors(settings.allow_origins), request_log, max_header_bytes=settings.max_header_bytes)
 
 
 def _transfer_routes(deps: Dependencies, settings: PortSettings, gate: Gate) -> list[Route]:

@@ -14,6 +14,7 @@ from typing import Protocol
 from casproxy.auth.claims import Claims, Role
 from casproxy.digest import Digest
 from casproxy.errors import BackendBroken, SizeLimitExceeded
+from casproxy.observe.facts import Uploaded
 from casproxy.pipeline.api import Expected, Limits
 from casproxy.pipeline.lookup import find
 from casproxy.pipeline.upload import upload
@@ -86,12 +87,14 @@ class Uploads:
         if stored is not None:
             if announced not in (None, stored.size):
                 raise SizeConflict(f"{digest} is stored with {stored.size} bytes, not {announced}")
+            exchange.fact = Uploaded(digest, stored.size, stored.file_name, skipped=True)
             await exchange.discard_body(self._pace)
             await _tell(exchange, stored, HTTPStatus.OK)
             return
         resource = NewResource(digest, name or digest.hex, announced)
         expected = Expected(digest, announced, claims.max_bytes)
         stored = await upload(_BodySource(exchange), backend, resource, expected, self._limits)
+        exchange.fact = Uploaded(digest, stored.size, name, skipped=False)
         await _tell(exchange, stored, HTTPStatus.CREATED)
 
     async def _upload_unnamed(self, exchange: Exchange, backend: Backend, name: str, claims: Claims) -> None:
@@ -100,10 +103,13 @@ class Uploads:
             digest = exchange.digest = await self._stage(exchange, staged, claims.max_bytes)
             stored = await find(backend, digest, self._limits)
             status = HTTPStatus.OK
-            if stored is None:
+            if stored is not None:
+                exchange.fact = Uploaded(digest, stored.size, stored.file_name, skipped=True)
+            else:
                 resource = NewResource(digest, name or digest.hex, staged.size)
                 expected = Expected(digest, staged.size, claims.max_bytes)
                 stored = await upload(_StagedSource(staged), backend, resource, expected, self._limits)
+                exchange.fact = Uploaded(digest, stored.size, name, skipped=False)
                 status = HTTPStatus.CREATED
         finally:
             staged.close()
