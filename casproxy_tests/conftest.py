@@ -17,6 +17,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from casproxy_tests.leaks import pytest_runtest_makereport  # noqa: F401 - a hook is found by its name here
+
 _SOAK = os.environ.get("CASPROXY_SOAK") == "1"
 _CI = os.environ.get("CI") == "true"
 

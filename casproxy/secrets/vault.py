@@ -14,14 +14,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote, urlsplit
 
 import hvac.adapters
 import trio
 
-from casproxy.config.model import VaultSource
+from casproxy.config.kinds import SecretStr
+from casproxy.config.model import AppRole, KubernetesLogin, VaultSource
 from casproxy.errors import SecretDenied, SecretError, SecretMalformed, SecretUnavailable
 from casproxy.secrets.api import Secret
 from casproxy.secrets.remote import (
@@ -76,7 +76,7 @@ class Vault:
                 raise
         return await self._read(secret_id, await self.tokens.get())
 
-    async def _read(self, secret_id: str, token: str) -> Secret:
+    async def _read(self, secret_id: str, token: SecretStr) -> Secret:
         answer = await self._http.ask("get", f"/v1/{self._mount}/data/{secret_id}", token)
         if answer.status == HTTPStatus.OK:
             return _to_secret(secret_id, answer)
@@ -121,6 +121,10 @@ class _Answer:
         return f"HTTP {self.status}" + (f": {self.errors}" if self.errors else "")
 
 
+Form: TypeAlias = Callable[[], Mapping[str, object]]
+"""Makes a request's body in the thread that sends it."""
+
+
 class _Http:
     """Requests to one server, in worker threads."""
 
@@ -136,18 +140,24 @@ class _Http:
         )
         self._threads = SdkThreads(MAX_THREADS)
 
-    async def ask(self, method: str, path: str, token: str = "", body: Mapping[str, object] | None = None) -> _Answer:
+    async def ask(self, method: str, path: str, token: SecretStr | None = None, form: Form | None = None) -> _Answer:
         """One exchange. ``SecretUnavailable`` when there is no answer; any answer is returned."""
-        return await self._threads.run(partial(self._ask, method, path, token, body))
+        return await self._threads.run(partial(self._ask, method, path, token, form))
 
-    def _ask(self, method: str, path: str, token: str, body: Mapping[str, object] | None) -> _Answer:
-        headers = {"X-Vault-Token": token} if token else {}
+    def _ask(self, method: str, path: str, token: SecretStr | None, form: Form | None) -> _Answer:
+        """No variable here holds a credential or an answer: an error's traceback keeps its frames."""
         failure: SecretError
         try:
-            response = self._adapter.request(method, path, headers=headers, json=body)
-            return _Answer(response.status_code, _json_object(response))
+            return _to_answer(
+                self._adapter.request(
+                    method,
+                    path,
+                    headers={"X-Vault-Token": token.reveal()} if token is not None else {},
+                    json=form() if form is not None else None,
+                )
+            )
         except (OSError, ValueError) as error:  # every error of requests is one of the two
-            failure = because(SecretUnavailable("Vault cannot be reached"), _network_reason(error))
+            failure = because(SecretUnavailable("Vault cannot be reached"), _reason(error))
         raise failure
 
     def close(self) -> None:
@@ -155,12 +165,12 @@ class _Http:
         self._threads.close(self._adapter.close)
 
 
-def _json_object(response: Any) -> Mapping[str, Any] | None:
+def _to_answer(response: Any) -> _Answer:
     try:
         body = response.json()
     except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
+        body = None
+    return _Answer(response.status_code, body if isinstance(body, dict) else None)
 
 
 def _to_secret(secret_id: str, answer: _Answer) -> Secret:
@@ -190,7 +200,7 @@ def _outage(status: int) -> str:
     return "Vault is not available"
 
 
-def _network_reason(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """The kind of failure and its innermost reason: the texts between them are wrappers' prose."""
     kind, innermost = type(error).__name__, error
     while (below := innermost.__cause__ or innermost.__context__) is not None and isinstance(below, Exception):
@@ -204,46 +214,48 @@ def _network_reason(error: Exception) -> str:
 
 def _tokens(section: VaultSource, http: _Http) -> Tokens:
     if section.token is not None:
-        return GivenToken(section.token.reveal())
-    log_in: Callable[[], Any] = partial(_log_in_by_role, section, http)
-    return LoginToken(log_in, partial(_renew, http))
+        return GivenToken(section.token)
+    if section.app_role is not None:
+        login = partial(_log_in, http, section.app_role.mount_path, partial(_app_role_form, section.app_role))
+    else:
+        assert section.kubernetes is not None  # noqa: S101 - the model demands exactly one way to log in
+        login = partial(_log_in, http, section.kubernetes.mount_path, partial(_kubernetes_form, section.kubernetes))
+    return LoginToken(login, partial(_renew, http))
 
 
-async def _log_in_by_role(section: VaultSource, http: _Http) -> Lease:
-    role, service = section.app_role, section.kubernetes
-    if role is not None:
-        credentials = {"role_id": role.role_id, "secret_id": role.secret_id.reveal()}
-        return await _lease_from(http, f"/v1/auth/{_path(role.mount_path)}/login", "", credentials)
-    assert service is not None  # noqa: S101 - the model demands exactly one way to log in
-    jwt = await trio.to_thread.run_sync(_read_jwt, service.token_file, abandon_on_cancel=True)
-    credentials = {"role": service.role, "jwt": jwt}
-    return await _lease_from(http, f"/v1/auth/{_path(service.mount_path)}/login", "", credentials)
+def _app_role_form(role: AppRole) -> Mapping[str, object]:
+    return {"role_id": role.role_id, "secret_id": role.secret_id.reveal()}
 
 
-def _read_jwt(path: Path) -> str:
+def _kubernetes_form(login: KubernetesLogin) -> Mapping[str, object]:
     failure: SecretError
     try:
-        return path.read_text("ascii").strip()
+        return {"role": login.role, "jwt": login.token_file.read_text("ascii").strip()}
     except (OSError, ValueError) as error:
-        failure = because(LoginRefused("this pod's service account token cannot be read"), _network_reason(error))
+        failure = because(LoginRefused("this pod's service account token cannot be read"), _reason(error))
     raise failure
 
 
-async def _renew(http: _Http, token: str) -> Lease:
-    return await _lease_from(http, "/v1/auth/token/renew-self", token, {})
-
-
-async def _lease_from(http: _Http, path: str, token: str, body: Mapping[str, object]) -> Lease:
+async def _log_in(http: _Http, mount_path: str, form: Form) -> Lease:
     asked = trio.current_time()
-    answer = await http.ask("post", path, token, body)
+    return _to_lease(await http.ask("post", f"/v1/auth/{_path(mount_path)}/login", form=form), asked)
+
+
+async def _renew(http: _Http, token: SecretStr) -> Lease:
+    asked = trio.current_time()
+    return _to_lease(await http.ask("post", "/v1/auth/token/renew-self", token, dict), asked)
+
+
+def _to_lease(answer: _Answer, asked: float) -> Lease:
     if 400 <= answer.status < 500 and answer.status != HTTPStatus.TOO_MANY_REQUESTS and answer.body is not None:
         raise because(LoginRefused("Vault refuses this process's login"), answer)
     auth = answer.body.get("auth") if answer.status == HTTPStatus.OK and answer.body is not None else None
     if not isinstance(auth, dict) or not isinstance(auth.get("client_token"), str):
+        auth = None
         raise because(SecretUnavailable(_outage(answer.status)), answer)
     seconds = auth.get("lease_duration")
     return Lease(
-        token=auth["client_token"],
+        token=SecretStr(auth["client_token"]),
         seconds=float(seconds) if isinstance(seconds, int) else 0.0,
         renewable=auth.get("renewable") is True,
         since=asked,

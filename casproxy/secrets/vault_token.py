@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
 import trio
 
+from casproxy.config.kinds import SecretStr
 from casproxy.errors import SecretDenied, SecretError
 
 _RENEW_AT: Final = 2 / 3
@@ -32,7 +33,7 @@ _log = structlog.get_logger(__name__)
 class Lease:
     """A token and how long it is good for: ``seconds`` from ``since`` (Trio's clock), 0 for ever."""
 
-    token: str = field(repr=False)
+    token: SecretStr
     seconds: float
     renewable: bool
     since: float
@@ -51,10 +52,10 @@ class Lease:
 class Tokens(Protocol):
     """Where requests get their token from."""
 
-    async def get(self) -> str:
+    async def get(self) -> SecretStr:
         """The token to show now. Errors: ``SecretError``."""
 
-    async def replace(self, refused: str) -> bool:
+    async def replace(self, refused: SecretStr) -> bool:
         """The server refused this token. True: there is another one by now, it is worth asking again."""
 
     async def keep_fresh(self) -> None:
@@ -64,14 +65,14 @@ class Tokens(Protocol):
 class GivenToken:
     """A token from the configuration, used as it is."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: SecretStr) -> None:
         self._token = token
 
-    async def get(self) -> str:
+    async def get(self) -> SecretStr:
         """See ``Tokens.get``."""
         return self._token
 
-    async def replace(self, refused: str) -> bool:
+    async def replace(self, refused: SecretStr) -> bool:
         """See ``Tokens.replace``: there is no other."""
         return False
 
@@ -83,14 +84,14 @@ class GivenToken:
 class LoginToken:
     """A token from ``login``, kept alive by ``renew``; both raise ``SecretError``."""
 
-    def __init__(self, login: Callable[[], Awaitable[Lease]], renew: Callable[[str], Awaitable[Lease]]) -> None:
+    def __init__(self, login: Callable[[], Awaitable[Lease]], renew: Callable[[SecretStr], Awaitable[Lease]]) -> None:
         self._login = login
         self._renew = renew
         self._lease: Lease | None = None
         self._one_at_a_time = trio.Lock()
         self._changed = trio.Event()
 
-    async def get(self) -> str:
+    async def get(self) -> SecretStr:
         """See ``Tokens.get``; logs in the first time, and when nothing could be renewed in time."""
         lease = self._lease
         if lease is not None and trio.current_time() < lease.expires_at:
@@ -101,7 +102,7 @@ class LoginToken:
             assert self._lease is not None  # noqa: S101 - set just now, or by whoever held the lock before
             return self._lease.token
 
-    async def replace(self, refused: str) -> bool:
+    async def replace(self, refused: SecretStr) -> bool:
         """See ``Tokens.replace``. A young token is not to blame: the server means the secret."""
         async with self._one_at_a_time:
             lease = self._lease

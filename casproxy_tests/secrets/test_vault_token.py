@@ -11,6 +11,7 @@ import structlog.testing
 import trio
 import trio.testing
 
+from casproxy.config.kinds import SecretStr
 from casproxy.errors import SecretDenied, SecretUnavailable
 from casproxy.secrets.remote import LoginRefused, background
 from casproxy.secrets.vault_token import GivenToken, Lease, LoginToken
@@ -33,11 +34,11 @@ class Server:
         await trio.lowlevel.checkpoint()
         if self.failure is not None:
             raise self.failure
-        token = f"token-{self.asked.count('login')}"
+        token = SecretStr(f"token-{self.asked.count('login')}")
         return Lease(token, self.seconds, self.renewable, trio.current_time())
 
-    async def renew(self, token: str) -> Lease:
-        self.asked.append(f"renew {token}")
+    async def renew(self, token: SecretStr) -> Lease:
+        self.asked.append(f"renew {token.reveal()}")
         await trio.lowlevel.checkpoint()
         for failure in (self.failure, self.renewal_failure):
             if failure is not None:
@@ -63,7 +64,7 @@ async def test_nothing_is_asked_before_a_token_is_needed(mock_clock: trio.testin
     async with kept(server) as tokens:
         await after(mock_clock, 1000)
         assert server.asked == []
-        assert await tokens.get() == "token-1"
+        assert (await tokens.get()).reveal() == "token-1"
 
 
 async def test_many_readers_share_one_login(mock_clock: trio.testing.MockClock) -> None:
@@ -82,7 +83,7 @@ async def test_it_is_renewed_when_two_thirds_are_spent(mock_clock: trio.testing.
         assert server.asked == ["login"]
         for _ in range(3):
             await after(mock_clock, 40.1)
-        assert await tokens.get() == "token-1"
+        assert (await tokens.get()).reveal() == "token-1"
     assert server.asked == ["login", *["renew token-1"] * 3]
 
 
@@ -91,7 +92,7 @@ async def test_a_lease_that_ends_for_good_is_followed_by_a_login(mock_clock: tri
     async with kept(server) as tokens:
         await tokens.get()
         await after(mock_clock, 40.1)
-        assert await tokens.get() == "token-2"
+        assert (await tokens.get()).reveal() == "token-2"
     assert server.asked == ["login", "renew token-1", "login"]
 
 
@@ -100,7 +101,7 @@ async def test_a_refused_renewal_is_followed_by_a_login(mock_clock: trio.testing
     async with kept(server) as tokens:
         await tokens.get()
         await after(mock_clock, 40.1)
-        assert await tokens.get() == "token-2"
+        assert (await tokens.get()).reveal() == "token-2"
 
 
 async def test_what_cannot_be_renewed_is_replaced_in_time(mock_clock: trio.testing.MockClock) -> None:
@@ -108,7 +109,7 @@ async def test_what_cannot_be_renewed_is_replaced_in_time(mock_clock: trio.testi
     async with kept(server) as tokens:
         await tokens.get()
         await after(mock_clock, 40.1)
-        assert await tokens.get() == "token-2"
+        assert (await tokens.get()).reveal() == "token-2"
     assert server.asked == ["login", "login"]
 
 
@@ -117,7 +118,7 @@ async def test_a_token_for_ever_is_left_alone(mock_clock: trio.testing.MockClock
     async with kept(server) as tokens:
         await tokens.get()
         await after(mock_clock, 1e6)
-        assert await tokens.get() == "token-1"
+        assert (await tokens.get()).reveal() == "token-1"
     assert server.asked == ["login"]
 
 
@@ -132,7 +133,7 @@ async def test_an_outage_is_logged_and_tried_again_ever_more_slowly(mock_clock: 
                 await after(mock_clock, pause)
         assert server.asked == ["login", *["renew token-1"] * 4]
         assert [line["event"] for line in lines] == ["vault_token_not_renewed"] * 4
-        assert await tokens.get() == "token-1"  # good for some seconds more
+        assert (await tokens.get()).reveal() == "token-1"  # good for some seconds more
         server.failure = None
         await after(mock_clock, 8)
         assert server.asked[-1] == "renew token-1"
@@ -143,7 +144,7 @@ async def test_an_expired_token_is_never_shown(mock_clock: trio.testing.MockCloc
     tokens = LoginToken(server.login, server.renew)
     await tokens.get()
     await after(mock_clock, 60)
-    assert await tokens.get() == "token-2"
+    assert (await tokens.get()).reveal() == "token-2"
 
 
 async def test_a_refused_old_token_is_replaced_once_for_all(mock_clock: trio.testing.MockClock) -> None:
@@ -169,12 +170,12 @@ async def test_a_refused_login_reaches_the_reader() -> None:
 
 
 async def test_a_given_token_stays() -> None:
-    tokens = GivenToken("given")
-    assert await tokens.get() == "given" and not await tokens.replace("given")
+    tokens = GivenToken(SecretStr("given"))
+    assert (await tokens.get()).reveal() == "given" and not await tokens.replace(SecretStr("given"))
 
 
 def test_a_token_is_not_in_a_repr() -> None:
-    assert "canary" not in repr(Lease("canary-token", 1, True, 0)) and "canary" not in repr(GivenToken("canary-token"))
+    assert "canary" not in repr(Lease(SecretStr("canary-token"), 1, True, 0))
 
 
 async def test_cancelled_anywhere(autojump_clock: trio.testing.MockClock) -> None:
