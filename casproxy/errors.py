@@ -25,6 +25,7 @@ An error carries facts; it is translated to a status exactly once per boundary, 
     │   │   └── LookupRefused       … when asked whether it has an artifact; it may take one all the same
     │   ├── BackendUnavailable      the store is down or busy; a retry may help
     │   ├── BackendBroken           the store answered nonsense, or local storage failed
+    │   ├── AlreadyStored           no failure: another upload has just stored the same artifact
     │   ├── StorageFull             no room for the bytes
     │   └── ArtifactCorrupt         the stored bytes do not match their name
     └── SecretError                 the tenant's credentials
@@ -152,6 +153,15 @@ class BackendUnavailable(StorageError):
 
 class BackendBroken(StorageError):
     """The store answered nonsense, or an unexpected failure happened on the way."""
+
+
+class AlreadyStored(StorageError):
+    """Another upload has just stored the artifact that this one was about to send; nothing needs to be sent."""
+
+    def __init__(self, digest: object, file_name: str, size: int) -> None:
+        super().__init__(f"artifact {digest} is stored already")
+        self.file_name = file_name
+        self.size = size
 
 
 class StorageFull(StorageError):

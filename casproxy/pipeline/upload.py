@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from casproxy.digest import Digest
-from casproxy.errors import DigestMismatch, InvalidRequest, SizeLimitExceeded
+from casproxy.errors import AlreadyStored, DigestMismatch, InvalidRequest, SizeLimitExceeded
 from casproxy.pipeline.api import Expected, Limits, UploadSource
 from casproxy.pipeline.chunk import Chunker
 from casproxy.pipeline.run import one_cause, run_stages
@@ -33,7 +33,7 @@ from casproxy.storage.api import Backend, Ingest, NewResource, Piece, Resource
 async def upload(
     source: UploadSource, backend: Backend, resource: NewResource, expected: Expected, limits: Limits
 ) -> Resource:
-    """Store what ``source`` sends under ``expected.digest``; returns what was committed.
+    """Store what ``source`` sends under ``expected.digest``; returns what was committed, by this upload or its twin.
 
     Nothing is visible in the store unless this returns, with one exception: cancelled during the store's own commit
     (shielded by the store for at most 5 s) a complete, verified artifact may stay. In every other case the ingest has
@@ -45,9 +45,14 @@ async def upload(
     if expected.max_bytes and expected.size is not None and expected.size > expected.max_bytes:
         raise SizeLimitExceeded(want=expected.size, max_bytes=expected.max_bytes)
     with one_cause():
-        async with _released(backend, resource, limits) as ingest:
-            size = await _transfer(source, ingest, expected, limits)
-            stored = await ingest.commit(expected.digest, size)
+        try:
+            async with _released(backend, resource, limits) as ingest:
+                size = await _transfer(source, ingest, expected, limits)
+                stored = await ingest.commit(expected.digest, size)
+        except AlreadyStored as found:
+            if expected.size not in (None, found.size):
+                raise InvalidRequest(f"size mismatch: got={found.size}, want={expected.size}") from found
+            return Resource(expected.digest, found.file_name, found.size)
     return stored
 
 

@@ -124,7 +124,11 @@ class Backend(Protocol):
         """
 
     def ingest(self, resource: NewResource) -> AbstractAsyncContextManager[Ingest]:
-        """Begin an upload. Leaving without a successful ``commit`` releases everything (shielded, <= 5 s)."""
+        """Begin an upload. Leaving without a successful ``commit`` releases everything (shielded, <= 5 s).
+
+        Entering raises ``AlreadyStored`` when another upload makes this one needless. A store that fails while nobody
+        calls it may cancel whoever is inside, and raises what went wrong on leaving.
+        """
 
     async def check_writable(self) -> None:
         """Prove that credentials and place allow a write, leaving nothing behind; raises a ``StorageError``."""

@@ -6,7 +6,8 @@
         backend = await stack.resolve(Tenant("FS", secret_id, org_id))                          # each call
 
 A backend type is here only when it is configured. Opened backends are kept in an LRU under what entitles to them: type,
-the fingerprint of the whole secret, organisation. A secret that changes therefore opens another backend.
+secret id, the fingerprint of the whole secret, organisation. A secret that changes therefore opens another backend.
+Uploads of one artifact through the same backend share a flight (``wrappers/flights.py``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from casproxy.storage.local.root import open_local_root
 from casproxy.storage.oci.staging import Staging
 from casproxy.storage.oci.stores import OciSettings, open_oci
 from casproxy.storage.refusals import RefusalTeller
+from casproxy.storage.wrappers.flights import SharedBackend
 
 ReadSecret: TypeAlias = Callable[[str], Awaitable[Secret]]
 """``SecretSource.read``, cached and with a deadline of its own."""
@@ -58,7 +60,7 @@ class Stack:
         self._drop_secret = drop_secret
         self._factories = dict(factories)
         self._capacity = capacity
-        self._open: OrderedDict[tuple[str, str, str], Backend] = OrderedDict()
+        self._open: OrderedDict[tuple[str, str, str, str], Backend] = OrderedDict()
 
     def backend_types(self) -> list[str]:
         """See ``BackendResolver.backend_types``."""
@@ -70,10 +72,10 @@ class Stack:
         if factory is None:
             raise BackendNotFound(tenant.backend_type)
         secret = await self._read_secret(tenant.secret_id)
-        key = (tenant.backend_type, secret.fingerprint, tenant.org_id)
+        key = (tenant.backend_type, tenant.secret_id, secret.fingerprint, tenant.org_id)
         backend = self._open.get(key)
         if backend is None:
-            backend = self._open[key] = factory(secret, tenant)
+            backend = self._open[key] = SharedBackend(factory(secret, tenant))
             if len(self._open) > self._capacity:
                 self._open.popitem(last=False)
         self._open.move_to_end(key)

@@ -24,7 +24,7 @@ _HOMES = {
     "google.protobuf": ("services.*", "client.*", "bench.*"),
     "google.rpc": ("services.*", "client.*", "cli.errors"),
     "grpc": ("bench.grpcio_driver",),
-    "h11": ("web.http1",),
+    "h11": ("web.http1", "outbound.connection"),
     "h2": ("wire.*", "web.http2"),
     "hpack": ("wire.*",),
     "httpx": ("outbound*", "secrets.*", "storage.*", "auth.*"),

@@ -37,12 +37,12 @@ async def test_an_unknown_type_is_told_before_the_secret_is_read() -> None:
     assert secrets.reads == []
 
 
-async def test_a_backend_is_keyed_by_type_secret_and_organisation() -> None:
+async def test_a_backend_is_keyed_by_type_secret_id_secret_and_organisation() -> None:
     secrets = Secrets(a={"k": 1}, same={"K": 1}, b={"k": 2})
     stack = memory_stack(secrets)
     first = await stack.resolve(Tenant("MEM", "a", "org"))
     assert await stack.resolve(Tenant("MEM", "a", "org")) is first
-    assert await stack.resolve(Tenant("MEM", "same", "org")) is first
+    assert await stack.resolve(Tenant("MEM", "same", "org")) is not first
     assert await stack.resolve(Tenant("MEM", "a", "other")) is not first
     assert await stack.resolve(Tenant("MEM", "b", "org")) is not first
     secrets.secrets["a"] = {"k": 3}
