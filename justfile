@@ -33,6 +33,7 @@ check:
     buf breaking --against proto/baseline.binpb
     python -m casproxy.config.reference --check
     python -m casproxy.cli.reference --check
+    python -m casproxy_tests.faults.page --check
     pytest -q casproxy_tests/architecture
 
 # Regenerate casproxy/_proto from proto/

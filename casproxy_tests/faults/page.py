@@ -39,6 +39,18 @@ _COLUMNS = """
 | --- | --- | --- |
 """
 
+_TAIL = """
+## A real registry, killed and started again
+
+Made to happen by `casproxy_tests/registries/test_restart.py` with docker-registry.
+
+| when it is killed | the caller gets |
+| --- | --- |
+| in the middle of an upload | `UNAVAILABLE`; after its restart nothing is visible, and the upload can be sent again |
+| in the middle of a download, and it comes back | success: it goes on from the byte reached, verified as a whole |
+| never, but its tokens live for 5 s and the upload takes longer | success: tokens are renewed on the way |
+"""
+
 
 def render(rows: Iterable[Case]) -> str:
     """The page."""
@@ -48,7 +60,7 @@ def render(rows: Iterable[Case]) -> str:
         for case in group:
             result = "success" if case.code is StatusCode.OK else f"`{case.code.name}`"
             parts.append(f"| {case.fault} | {result}{'; ' + case.note if case.note else ''} | {case.within:g} s |\n")
-    return "".join(parts)
+    return "".join([*parts, _TAIL])
 
 
 def main(arguments: list[str]) -> int:

@@ -10,6 +10,7 @@ import enum
 import hashlib
 import json
 import re
+import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -116,7 +117,7 @@ class RealRegistry:
         return self.data / "blobs" / "sha256" / hex_digits[:2] / hex_digits / "data"
 
     def sessions(self) -> list[str]:
-        """Upload sessions in progress. A session that was deleted leaves an empty husk of hash states: none any more."""
+        """Upload sessions in progress; of a deleted one a husk of hash states stays, which is none."""
         started = self.data.glob("repositories/**/_uploads/*/startedat")
         return sorted(str(path.parent.relative_to(self.data)) for path in started)
 
@@ -168,7 +169,7 @@ def _fingerprint(path: Path) -> str:
 async def running_registry(
     directory: Path, access: Access = Access.ANONYMOUS, *, token_lifetime: float = 300
 ) -> AsyncIterator[RealRegistry]:
-    """A registry for the block, empty at the start; ``directory`` is made and then kept, log included."""
+    """A registry for the block, empty at the start; ``directory`` is made, and of it the log is kept."""
     await trio.Path(directory).mkdir(parents=True)
     registry = RealRegistry(directory, access)
     try:
@@ -181,3 +182,4 @@ async def running_registry(
             yield registry
     finally:
         registry.kill()
+        shutil.rmtree(directory / "data", ignore_errors=True)
