@@ -176,7 +176,7 @@ class App:
             observation.serve((method.info for method in methods), stack, secrets, keys.ages)
             verifier = _verifier(keys, config.auth)
             stop_http = trio.Event()
-            app = self._http_app(backends, metrics, verifier)
+            app = self._http_app(backends, observation, verifier)
             await http.start(serve_http, app, ports.http, stop_http, self._http_settings(metrics))
             await http.start(serve_http, pages(metrics_pages(metrics)), ports.metrics, stop_http)
             async with trio.open_nursery() as grpc:
@@ -201,7 +201,7 @@ class App:
             verify_resume=self.config.transfer.verify_resume,
         )
 
-    def _http_app(self, backends: BackendResolver, metrics: Metrics, verifier: Verifier) -> AsgiApp:
+    def _http_app(self, backends: BackendResolver, observation: Observation, verifier: Verifier) -> AsgiApp:
         http, transfer = self.config.server.http, self.config.transfer
         return port.http_app(
             port.Dependencies(
@@ -209,12 +209,13 @@ class App:
                 backends=backends,
                 limits=self._limits(),
                 staging=self._staging,
-                registry=metrics.registry,
+                registry=observation.metrics.registry,
                 version=__version__,
                 chart_version=_chart_version(),
                 not_ready=lambda: self.readiness.reason,
                 draining=lambda: self.readiness.draining,
-                on_limit=metrics.limit_reached,
+                on_limit=observation.metrics.limit_reached,
+                watchers=observation.watchers(),
             ),
             port.PortSettings(
                 timeout=http.timeout,

@@ -6,10 +6,12 @@ way. Nothing here may hold up or fail a transfer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
 import trio
 
 from casproxy.auth.claims import Claims
@@ -26,6 +28,8 @@ from casproxy.secrets.watch import EAGER, SourceWatch, WatchSettings
 from casproxy.services.readiness import Readiness
 from casproxy.storage.api import BackendResolver
 from casproxy.storage.wrappers.observed import OPERATIONS, ObservedResolver
+from casproxy.web.exchange import Exchange
+from casproxy.web.observe import Watcher
 
 if TYPE_CHECKING:
     from casproxy.observe.audit import AuditTrail
@@ -59,6 +63,15 @@ class Observation:
             from casproxy.observe.audit import audit_calls
 
             found.append(audit_calls(self.trail.record, who_calls))
+        return found
+
+    def watchers(self) -> list[Watcher]:
+        """The same for requests of the HTTP port, whose log and metrics are its own."""
+        found: list[Watcher] = []
+        if self.tracing is not None:
+            found.append(partial(_trace_request, self.tracing))
+        if self.trail is not None:
+            found.append(partial(_audit_request, self.trail))
         return found
 
     def backends(self, resolver: BackendResolver) -> BackendResolver:
@@ -183,6 +196,36 @@ async def open_observation(config: Config, readiness: Readiness) -> AsyncIterato
                 open_trail(parse_servers(config.nats_server.uri, token.reveal() if token else ""))
             )
         yield Observation(config, readiness, tracing, trail)
+
+
+@contextmanager
+def _trace_request(tracing: Tracing, exchange: Exchange, route: str, request_id: str) -> Iterator[None]:
+    request = exchange.request
+    facts = {"http.request.method": request.method, "http.route": route, "casproxy.request_id": request_id}
+    with (
+        tracing.begin_call(f"{request.method} {route}", request.headers, facts) as call_span,
+        structlog.contextvars.bound_contextvars(trace_id=call_span.trace_id),
+    ):
+        try:
+            yield
+        finally:
+            call_span.note("http.response.status_code", exchange.status)
+            if exchange.status >= 500 or exchange.broken:
+                call_span.failed("broken off" if exchange.broken else str(exchange.status))
+            if exchange.claims is not None:
+                call_span.note("casproxy.backend", exchange.claims.backend)
+                call_span.note("casproxy.org", exchange.claims.org_id)
+            if exchange.digest is not None:
+                call_span.note("casproxy.digest", str(exchange.digest))
+
+
+@contextmanager
+def _audit_request(trail: AuditTrail, exchange: Exchange, _route: str, _request_id: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if exchange.claims is not None and exchange.fact is not None:
+            trail.record(caller_of(exchange.claims), exchange.fact)
 
 
 def who_calls(call: ServerCall) -> Caller | None:

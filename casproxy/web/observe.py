@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from typing import cast
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TypeAlias, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
