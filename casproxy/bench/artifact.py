@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from casproxy.digest import Digest
+from casproxy.errors import CasproxyError
 
 TAIL_SIZE = 16
 _BLOCK_SIZE = 1 << 20
@@ -29,7 +30,7 @@ class Artifact:
     file_name: str
 
 
-class WrongBytes(Exception):
+class WrongBytes(CasproxyError):
     """A download brought other bytes than were uploaded."""
 
 

@@ -16,6 +16,7 @@ import trio
 from casproxy.bench.artifact import Artifact, Pattern
 from casproxy.bench.load import ClientKind, Load, NameForm, Target
 from casproxy.digest import Digest
+from casproxy.errors import CasproxyError
 from casproxy.gob import encode_resource_name
 
 WRITE = "/google.bytestream.ByteStream/Write"
@@ -23,7 +24,7 @@ READ = "/google.bytestream.ByteStream/Read"
 DESCRIBE = "/cas.v1.ResourceService/Describe"
 
 
-class CallFailed(Exception):
+class CallFailed(CasproxyError):
     """A call ended otherwise than it should. ``code``: the gRPC status in capitals, or a word of the bench's own."""
 
     def __init__(self, code: str, message: str) -> None:
