@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from casproxy.config.files import parse
 from casproxy.config.kinds import SecretStr
+from casproxy.config.load import interpret
 from casproxy.config.model import (
+    SOURCES,
     AwsCreds,
     AwsSource,
     AzureSource,
@@ -74,6 +78,17 @@ def test_a_source_imports_no_other_vendors_sdk() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
+
+
+def test_what_the_how_to_shows_is_what_the_model_knows() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "secrets.md").read_text("utf-8")
+    shown = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    sources = set()
+    for text in shown:
+        loaded = interpret(parse(text, "secrets.md"), {"CAS_VAULT_SECRET_ID": "x", "CAS_AWS_SECRET": "x"})
+        assert not loaded.warnings and not loaded.unknown_keys
+        sources.add(source_name(loaded.config.credentials_service))
+    assert sources == set(SOURCES)
 
 
 def test_defaults_agree() -> None:
