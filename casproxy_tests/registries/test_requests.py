@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 import trio
 
+from casproxy._proto.google.bytestream import bytestream_pb2 as pb
 from casproxy.digest import Digest
+from casproxy.gob import encode_resource_name
+from casproxy.rpc.errors import RpcError
+from casproxy.services import registry
+from casproxy.wire.metadata import Metadata
 from casproxy.wire.status import StatusCode
 from casproxy_tests.conformance.traffic import MIB, content
+from casproxy_tests.fakes.registry import Answer, Fault, Hangup, Phase
 from casproxy_tests.faults.matrix import World, open_world
 from casproxy_tests.faults.service import Got
 
@@ -58,7 +65,6 @@ async def test_tokens_and_connections_are_shared(world: World) -> None:
     assert len({request.connection for request in world.registry.asked}) == 1
 
 
-@pytest.mark.xfail(reason="uploads of one artifact do not join yet: each goes to the registry", strict=True)
 async def test_a_burst_of_one_artifact_costs_one_upload(world: World) -> None:
     data = content(2 * MIB + 1)
     results: list[Got] = []
@@ -73,3 +79,30 @@ async def test_a_burst_of_one_artifact_costs_one_upload(world: World) -> None:
     steps = asked(world)
     assert (steps["patch"], steps["manifest-put"]) == (1, 1)
     assert not world.registry.store.sessions
+
+
+async def test_an_outage_is_not_multiplied(world: World, autojump_clock: trio.testing.MockClock) -> None:
+    """Retries come out of a budget: a registry that is down hears little more than it would without them."""
+    autojump_clock.autojump_threshold = 0.02
+    world.registry.script(Fault("manifest-get", Answer(503), times=math.inf))
+    for number in range(60):
+        assert (await world.caller.describe(Digest.of(b"%d" % number))).code is StatusCode.UNAVAILABLE
+    assert asked(world).total() <= 60 + 15
+
+
+async def test_a_slow_registry_stops_its_client(world: World, autojump_clock: trio.testing.MockClock) -> None:
+    """What a registry does not take stays with the client: credit holds it back, not a buffer."""
+    autojump_clock.autojump_threshold = 0.05
+    world.registry.script(Fault("patch", Hangup.BLACK_HOLE, Phase.BODY, after_bytes=MIB))
+    sent = 0
+    who = Metadata([("x-secret-id", "OCI tenant")])
+    async with world.caller.channel.call(registry.WRITE.path, metadata=who) as call:
+        name = encode_resource_name("slow.bin", Digest.of(b"what it would be"))
+        message = pb.WriteRequest(resource_name=name, data=content(256 * 1024)).SerializeToString()
+        while await call.send_message(message):
+            sent += len(message)
+        with pytest.raises(RpcError) as caught:
+            await call.receive_message()
+    assert caught.value.code is StatusCode.UNAVAILABLE
+    assert MIB < sent < 24 * MIB
+    assert world.process.lent == 0
