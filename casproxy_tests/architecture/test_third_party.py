@@ -21,6 +21,7 @@ _HOMES = {
     "google.api_core": ("secrets.gcp",),
     "google.auth": ("secrets.gcp",),
     "google.cloud": ("secrets.gcp",),
+    "google.oauth2": ("secrets.gcp",),
     "google.protobuf": ("services.*", "client.*", "bench.*"),
     "google.rpc": ("services.*", "client.*", "cli.errors"),
     "grpc": ("bench.grpcio_driver",),
