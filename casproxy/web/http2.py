@@ -28,6 +28,7 @@ from casproxy.web.inbox import Inbox
 from casproxy.web.pace import Pace, PaceLimits
 
 _FRAME_BYTES = 16 * 1024
+_LINGER_SECONDS = 1.0
 
 
 class Http2(H2Protocol):
@@ -89,6 +90,12 @@ class Http2(H2Protocol):
             return
         await super()._send_data(stream_id)
         if stream_id not in self.stream_buffers and stream_id in self._requests_open:
+            self.task_group.spawn(self._end_request, stream_id)
+
+    async def _end_request(self, stream_id: int) -> None:
+        """Stop a client that goes on sending after its answer. Not at once: some (curl 7) would lose the answer."""
+        await trio.sleep(_LINGER_SECONDS)
+        if stream_id in self._requests_open and not self.closed:
             await self._reset(stream_id, ErrorCodes.NO_ERROR)
 
     def _has_credit(self, stream_id: int) -> bool:

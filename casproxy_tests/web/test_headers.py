@@ -16,7 +16,9 @@ from casproxy.web.headers import content_disposition, repr_digest, safe_file_nam
 from casproxy.web.ranges import Range, Unsatisfiable, none_match, requested_range
 from casproxy_tests.web.world import bearer, world
 
-_NASTY = st.sampled_from(["\r\n", "\n", "\r", '"', "\\", ";", "/", "..", "%0d%0a", "\x00", "\u202e", "\ud800", "é", "🚀", " "])
+_NASTY = st.sampled_from(
+    ["\r\n", "\n", "\r", '"', "\\", ";", "/", "..", "%0d%0a", "\x00", "\u202e", "\ud800", "é", "🚀", " "]
+)
 _NAMES = st.lists(st.one_of(_NASTY, st.text(max_size=8)), max_size=12).map("".join)
 _HEADER = re.compile(r'attachment; filename="([\x20-\x7e]*)"(?:; filename\*=UTF-8\'\'([A-Za-z0-9!#$&+.^_`|~%-]+))?')
 
@@ -106,7 +108,7 @@ def test_a_range_lies_in_the_artifact(header: str, size: int) -> None:
     except Unsatisfiable:
         return
     if found is not None:
-        assert 0 <= found.start and found.length >= 1 and found.start + found.length <= size
+        assert found.start >= 0 and found.length >= 1 and found.start + found.length <= size
 
 
 @given(st.integers(0, 99), st.integers(1, 100))

@@ -11,19 +11,21 @@ import pytest
 import trio
 
 from casproxy.auth.claims import Role
-from casproxy.digest import EMPTY_DIGEST, Digest
+from casproxy.digest import Digest
 from casproxy.errors import ArtifactNotFound, BackendUnavailable
 from casproxy.pipeline.api import Limits
 from casproxy.storage.memory import MemoryBackend
 from casproxy_tests.fakes.faulty_backend import Fault
 from casproxy_tests.web.curl import HTTP2, curl
-from casproxy_tests.web.world import World, bearer, world
+from casproxy_tests.web.world import World, bearer, until, world
 
 CONTENT = bytes(range(253)) * 12_000  # 3 MB
 UPLOADER = bearer(Role.UPLOADER)
 
 
-async def put(server: World, path: str, content: object = CONTENT, headers: dict[str, str] | None = None) -> httpx.Response:
+async def put(
+    server: World, path: str, content: object = CONTENT, headers: dict[str, str] | None = None
+) -> httpx.Response:
     async with server.client() as client:
         return await client.put(path, content=content, headers=headers or UPLOADER)  # type: ignore[arg-type]
 
@@ -89,7 +91,9 @@ async def test_a_known_artifact_is_not_sent_by_a_client_that_asks_first(tmp_path
     async with world() as server:
         digest = await server.put(CONTENT)
         arguments = ["--http1.1", "-T", tmp_path / "file", *authorization(), "-H", "Expect: 100-continue"]
-        ran = await curl(*arguments, "-o", "/dev/null", "-w", "%{size_upload} %{http_code}", f"{server.url}/upload/{digest}")
+        ran = await curl(
+            *arguments, "-o", "/dev/null", "-w", "%{size_upload} %{http_code}", f"{server.url}/upload/{digest}"
+        )
     assert (ran.code, ran.stdout) == (0, b"0 200"), ran.stderr
 
 
@@ -193,55 +197,46 @@ async def test_a_store_that_fails_is_503_and_nothing_is_stored(operation: str) -
     assert answer.status_code == 503
 
 
+async def begin(stream: trio.SocketStream, path: str, rest: str, body: bytes) -> None:
+    """Send the head of an upload and the beginning of its body."""
+    head = f"PUT {path} HTTP/1.1\r\nhost: x\r\nauthorization: {UPLOADER['authorization']}\r\n{rest}\r\n\r\n"
+    await stream.send_all(head.encode() + body)
+
+
 async def test_a_store_that_fails_while_the_client_is_idle_is_told_at_once() -> None:
-    first_sent, answered = trio.Event(), trio.Event()
-
-    async def parts() -> AsyncIterator[bytes]:
-        yield CONTENT
-        first_sent.set()
-        await answered.wait()
-
-    async with world(Fault("write", error=BackendUnavailable("down"))) as server:
-        async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
-            head = f"PUT /upload/{Digest.of(CONTENT)} HTTP/1.1\r\nhost: x\r\nauthorization: {UPLOADER['authorization']}\r\n"
-            await stream.send_all(head.encode() + b"content-length: 4000000\r\n\r\n" + CONTENT[:300_000])
-            assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 503")
+    async with (
+        world(Fault("write", error=BackendUnavailable("down"))) as server,
+        await trio.open_tcp_stream("127.0.0.1", server.port) as stream,
+    ):
+        await begin(stream, f"/upload/{Digest.of(CONTENT)}", "content-length: 4000000", CONTENT[:300_000])
+        assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 503")
 
 
 @pytest.mark.parametrize("path", ["/upload", f"/upload/{Digest.of(CONTENT)}"])
 async def test_a_client_that_stops_sending_is_408(path: str) -> None:
-    async with world(limits=Limits(idle_timeout=0.2)) as server:
-        async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
-            head = f"PUT {path} HTTP/1.1\r\nhost: x\r\nauthorization: {UPLOADER['authorization']}\r\n"
-            await stream.send_all(head.encode() + b"content-length: 100\r\n\r\n12345")
-            assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 408")
+    async with (
+        world(limits=Limits(idle_timeout=0.2)) as server,
+        await trio.open_tcp_stream("127.0.0.1", server.port) as stream,
+    ):
+        await begin(stream, path, "content-length: 100", b"12345")
+        assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 408")
 
 
 @pytest.mark.parametrize("path", ["/upload", f"/upload/{Digest.of(CONTENT)}"])
-@pytest.mark.parametrize("version", [b"1.1"])
-async def test_a_client_that_leaves_leaves_nothing(path: str, version: bytes) -> None:
-    async with world() as server:
-        async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
-            head = f"PUT {path} HTTP/1.1\r\nhost: x\r\nauthorization: {UPLOADER['authorization']}\r\n"
-            await stream.send_all(head.encode() + b"content-length: 3036000\r\n\r\n" + CONTENT[:2_000_000])
-            while not (server.store.open_ingests or server.staging.reserved):
-                await trio.sleep(0.001)  # the port works in this loop: let it
-        with trio.fail_after(10):
-            while server.store.open_ingests or server.staging.reserved:
-                await trio.sleep(0.001)
-        assert await absent(server, Digest.of(CONTENT))
-        assert server.metric("casproxy_http_requests_in_flight") == 0
-
-
-async def test_a_reset_leaves_nothing() -> None:
+@pytest.mark.parametrize("abruptly", [True, False])
+async def test_a_client_that_leaves_leaves_nothing(path: str, abruptly: bool) -> None:
     async with world() as server:
         stream = await trio.open_tcp_stream("127.0.0.1", server.port)
-        head = f"PUT /upload/{EMPTY_DIGEST} HTTP/1.1\r\nhost: x\r\nauthorization: {UPLOADER['authorization']}\r\n"
-        await stream.send_all(head.encode() + b"transfer-encoding: chunked\r\n\r\n5\r\n12345\r\n")
-        while not server.store.open_ingests:
-            await trio.sleep(0.001)
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        await begin(stream, path, f"content-length: {len(CONTENT)}", CONTENT[:2_000_000])
+        await until(lambda: server.store.open_ingests + server.staging.reserved > 0)
+        if abruptly:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         await stream.aclose()
-        with trio.fail_after(10):
-            while server.store.open_ingests:
-                await trio.sleep(0.001)
+        await until(lambda: server.store.open_ingests + server.staging.reserved == 0)
+        await until(lambda: server.metric("casproxy_http_requests_in_flight") == 0)
+        assert await absent(server, Digest.of(CONTENT))
+        assert server.metric("casproxy_http_requests_total", method="PUT", route=_route(path), code="499") == 1
+
+
+def _route(path: str) -> str:
+    return path if path == "/upload" else "/upload/{digest}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -27,7 +28,7 @@ from casproxy.storage.memory import MemoryBackend
 from casproxy.storage.oci.staging import Staging
 from casproxy.web.port import Dependencies, PortSettings, http_app
 from casproxy.web.server import HttpSettings, serve_http
-from casproxy_tests.fakes.faulty_backend import FaultyBackend, Fault
+from casproxy_tests.fakes.faulty_backend import Fault, FaultyBackend
 
 SECRET_ID = "tenant/one"
 ORIGIN = "https://app.example"
@@ -106,8 +107,8 @@ class World:
 
     @asynccontextmanager
     async def client(self, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
-        plain = {"verify": False, "trust_env": False, "timeout": 30}  # nothing here is TLS: no time for CA files
-        async with httpx.AsyncClient(base_url=self.url, **plain, **options) as client:
+        plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # nothing here is TLS: no time for CA files
+        async with httpx.AsyncClient(base_url=self.url, verify=plain, trust_env=False, timeout=30, **options) as client:
             yield client
 
     async def get(self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> httpx.Response:
@@ -115,23 +116,30 @@ class World:
             return await client.request(method, path, headers=headers)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the port, which works in the same loop, go on until ``condition`` is true."""
+    with trio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 - what is waited for is a number in the port, not an event
+            await trio.sleep(0.001)
+
+
 @asynccontextmanager
 async def world(
     *faults: Fault,
     backend: Backend | None = None,
-    limits: Limits = Limits(),
-    http: HttpSettings = HttpSettings(),
+    limits: Limits | None = None,
+    http: HttpSettings | None = None,
     staging_quota: int = 64 << 20,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """A port that accepts; stopped at the end, so that the block ends only when nothing is left."""
-    store = FaultyBackend(backend or MemoryBackend(), *faults)
+    store = FaultyBackend(MemoryBackend() if backend is None else backend, *faults)
     staging = Staging(Path("/tmp"), staging_quota)
     made = World(store, Resolver(store), staging, CollectorRegistry(), trio.Event())
     dependencies = Dependencies(
         verifier=Verifier(StaticKeys(parse_pem(_keys()[1], origin="test"))),
         backends=made.resolver,
-        limits=limits,
+        limits=limits or Limits(),
         staging=staging,
         registry=made.registry,
         version="1.2.3",
@@ -144,7 +152,7 @@ async def world(
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     made.port = listener.getsockname()[1]
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_http, app, listener, made.stop, http)
+        await nursery.start(serve_http, app, listener, made.stop, http or HttpSettings())
         yield made
         made.stop.set()
     assert store.open_readers == 0 and store.open_ingests == 0

@@ -20,7 +20,7 @@ function useTokens(text) {
 function showTokens(refused = []) {
   const chips = [...tokens].map(([role, token]) => {
     const { backend, exp } = readToken(token);
-    const chip = element("li", `${role} · ${backend}${exp ? ` · until ${new Date(exp * 1000).toLocaleDateString()}` : ""}`);
+    const chip = element("li", `${role} · ${backend}${exp ? ` · until ${new Date(exp * 1000).toISOString().slice(0, 10)}` : ""}`);
     const forget = element("button", "×");
     forget.type = "button";
     forget.setAttribute("aria-label", `Forget the ${role} token`);
