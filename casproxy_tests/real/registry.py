@@ -85,7 +85,8 @@ class RealRegistry:
     def _launch(self, command: list[str]) -> None:
         with (self.directory / "registry.log").open("ab") as log:
             environment = {"OTEL_TRACES_EXPORTER": "none", "HOME": str(self.directory)}
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+            with_us = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []  # a killed test leaves none
+            self.process = subprocess.Popen([*with_us, *command], stdout=log, stderr=subprocess.STDOUT, env=environment)
 
     async def _ready(self, begins: int) -> None:
         while (found := _LISTENING.search(self.log()[begins:])) is None:
