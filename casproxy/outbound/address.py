@@ -91,6 +91,8 @@ class Url:
 
 
 def _checked_host(host: str) -> str:
+    if "%" in host:
+        raise InvalidUrl("an IPv6 address with a zone")
     if ":" in host:
         try:
             return ipaddress.IPv6Address(host).compressed

@@ -187,9 +187,10 @@ class Connection:
             if isinstance(event, h11.Response):
                 return _head_of(event)
             if event is h11.NEED_DATA:
-                machine.receive_data(await self.receive(_HEAD_READ_SIZE))
-            elif not isinstance(event, h11.InformationalResponse):
-                raise ConnectionBroken("closed before an answer", answered=self._received > 0)
+                data = await self.receive(_HEAD_READ_SIZE)
+                if not data:
+                    raise ConnectionBroken("closed before an answer", answered=self._received > 0)
+                machine.receive_data(data)
 
     async def receive(self, max_bytes: int = READ_SIZE) -> bytes:
         """What has arrived; ``b""`` when the server has closed. No deadline of its own."""
@@ -234,13 +235,13 @@ class Response:
         """The server answered before it had the whole request body."""
         self._connection = connection
         self._machine = machine
-        self._keep_alive = head.keep_alive and not early
         self._ended = False
         length = head.headers.get("content-length")
         bodiless = method == "HEAD" or head.status in (204, 304)
         chunked = "transfer-encoding" in head.headers
         self.size = 0 if bodiless else int(length) if length is not None and not chunked else None
         """Bytes of the body, None when the server does not say beforehand."""
+        self._keep_alive = head.keep_alive and not early and (self.size is not None or chunked)
         self._left = self.size
 
     @property

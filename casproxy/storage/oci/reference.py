@@ -25,7 +25,10 @@ _SUFFIX_LENGTH: Final = len("/chainloop-") + 64
 
 @dataclass(frozen=True, slots=True)
 class Repo:
-    """Where one tenant's artifacts are. ``plain_allowed``: http is tried when https does not answer."""
+    """Where one tenant's artifacts are, at the registry's top if ``path`` is empty.
+
+    ``plain_allowed``: http is tried when https does not answer.
+    """
 
     host: str
     port: int | None
@@ -45,23 +48,24 @@ class Repo:
 
     def of(self, digest: Digest) -> str:
         """The repository of one artifact."""
-        return f"{self.path}/chainloop-{digest.hex}"
+        return f"{self.path}/chainloop-{digest.hex}".lstrip("/")
 
 
 def parse_repo(text: str, insecure_registries: Collection[str] = ()) -> Repo:
     """Read ``Repo``. Raises ``SecretMalformed``, whose text shows nothing of it."""
     first, slash, rest = text.partition("/")
-    if not slash or not any(mark in first for mark in ".:"):
+    if not any(mark in first for mark in ".:"):
         return Repo(_HUB, None, _checked_path(text), plain_allowed=False)
+    path = _checked_path(rest) if slash else ""
     if first.lower() in _HUB_NAMES:
-        return Repo(_HUB, None, _checked_path(rest), plain_allowed=False)
+        return Repo(_HUB, None, path, plain_allowed=False)
     try:
         url = Url.parse(f"https://{first}/")
     except InvalidUrl as error:
         raise SecretMalformed("the secret's Repo names no registry: want host[:port]/path without a scheme") from error
     port = None if url.origin.port == 443 and not first.endswith(":443") else url.origin.port
     plain = first.lower() in insecure_registries or may_be_plain(url.origin.host, port)
-    return Repo(url.origin.host, port, _checked_path(rest), plain)
+    return Repo(url.origin.host, port, path, plain)
 
 
 def may_be_plain(host: str, port: int | None) -> bool:

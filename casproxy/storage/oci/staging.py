@@ -11,6 +11,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import IO, Final, TypeVar
 
@@ -48,6 +49,14 @@ class Staging:
         if self.reserved + size > self._quota:
             raise StorageFull("staging.quota is used up")
         self.reserved += size
+
+    async def wait_idle(self) -> None:
+        """Return once no thread works any more, abandoned ones included. Nobody may start work meanwhile."""
+        async with AsyncExitStack() as taken:
+            for _ in range(_THREADS):
+                borrower = object()
+                await self._limiter.acquire_on_behalf_of(borrower)
+                taken.callback(self._limiter.release_on_behalf_of, borrower)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Blocking work in a thread; cancelled, the thread is left to itself."""

@@ -180,5 +180,5 @@ class Authorizer:
         token = body.token or body.access_token or ""
         if not _TOKEN.fullmatch(token):
             raise BackendBroken(f"{self._registry}: its token server gave no token")
-        lifetime = min(max(body.expires_in or _DEFAULT_LIFETIME, 0), _MAX_LIFETIME)
+        lifetime = min(max(_DEFAULT_LIFETIME if body.expires_in is None else body.expires_in, 0), _MAX_LIFETIME)
         return _Token(f"Bearer {token}", asked_at + lifetime - min(30.0, lifetime / 4))

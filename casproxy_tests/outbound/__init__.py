@@ -1,0 +1,1 @@
+"""The way out, tested: guard, dialler, connection, pool."""

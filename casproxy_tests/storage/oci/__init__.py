@@ -1,0 +1,1 @@
+"""The OCI backend's parts, tested one by one."""
