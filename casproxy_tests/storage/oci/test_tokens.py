@@ -30,8 +30,8 @@ class Realm:
 
     async def __call__(self, request: Request) -> TokenAnswer:
         self.asked.append(request)
-        await trio.sleep(1)
         body = {"token": f"t{len(self.asked)}", **self.fields}
+        await trio.sleep(1)
         return self.answer or TokenAnswer(200, json.dumps(body).encode())
 
 
