@@ -57,4 +57,9 @@ build:
 
 # Measure uploads and downloads through the command line: `just bench --size-mib 1024`
 bench *flags:
-    python contrib/bench/transfer.py {{flags}}
+    python -m contrib.bench {{flags}}
+
+# Make the pictures of the web page in docs/images, light and dark; look at them before committing
+screenshots:
+    mkdir -p docs/images
+    python -m casproxy_tests.browser.screenshots docs/images

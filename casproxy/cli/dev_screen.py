@@ -25,7 +25,7 @@ def show(place: Place, *, grpc: str, http: str, metrics: str, trial: Trial) -> N
     """Print everything a newcomer needs, on standard output."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(f"casproxy {__version__}", style="bold"), Text(f"serving from {place.root}/"))
-    for name, address in (("gRPC", grpc), ("HTTP", f"http://{http}/infoz"), ("metrics", f"http://{metrics}/metrics")):
+    for name, address in (("gRPC", grpc), ("web page", f"http://{http}/"), ("metrics", f"http://{metrics}/metrics")):
         console.print(Text(f"  {name:<8}"), Text(address, style="cyan"))
     console.print(Text(trial.sentence(), style="green"))
     console.print(Text("Try it from another terminal, in this directory:"))

@@ -1,6 +1,6 @@
 """Owns one HTTP port: accepts connections and serves them in the caller's nursery. Refuses to know pages.
 
-Hypercorn's own ``serve`` is not used: docs/decisions/0003-hypercorn-one-connection-at-a-time.md says why.
+Hypercorn's own ``serve`` is not used: docs/decisions/0010-hypercorns-protocols-are-mended.md says why.
 """
 
 from __future__ import annotations
