@@ -83,6 +83,10 @@ class Ports:
         """Where each of them is reached, by name."""
         return {"grpc": address_of(self.grpc), "http": address_of(self.http), "metrics": address_of(self.metrics)}
 
+    def numbers(self) -> tuple[int, ...]:
+        """The ports themselves: nobody may make this server connect to them."""
+        return tuple(bound.getsockname()[1] for bound in (self.grpc, self.http, self.metrics))
+
 
 @contextmanager
 def open_ports(config: Config) -> Iterator[Ports]:
@@ -166,7 +170,7 @@ class App:
                 fs_root=config.storage.fs.root,
                 read_secret=secrets.read,
                 drop_secret=secrets.drop,
-                oci=_oci_settings(config, ports),
+                oci=oci_settings(config, ports.numbers()),
                 staging=self._staging,
             ) as stack,
             trio.open_nursery() as http,
@@ -310,10 +314,11 @@ def _wire_settings(limits: GrpcLimits) -> WireSettings:
     )
 
 
-def _oci_settings(config: Config, ports: Ports) -> OciSettings:
+def oci_settings(config: Config, own_ports: tuple[int, ...]) -> OciSettings:
+    """The OCI backend's settings. ``own_ports``: where this process listens."""
     return OciSettings(
         allow=config.outbound.allow,
-        own_ports=tuple(bound.getsockname()[1] for bound in (ports.grpc, ports.http, ports.metrics)),
+        own_ports=own_ports,
         insecure_registries=config.oci.insecure_registries,
         ca_file=config.outbound.ca_file,
     )

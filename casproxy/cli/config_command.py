@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from casproxy.config import Config
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,6 +31,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             help="YAML file, or directory whose YAML files are merged; without it: the defaults and CAS_ variables",
         )
     check.add_argument("--strict", action="store_true", help="make unknown keys errors")
+    check.add_argument("--live", action="store_true", help="also try the secret source, and the stores of --secret")
+    check.add_argument(
+        "--secret",
+        action="append",
+        default=[],
+        metavar="[BACKEND:]ID",
+        help="with --live: try login, pull and push with this secret (repeatable; BACKEND is OCI if not given)",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -38,11 +50,12 @@ def _action(
 
 def _run(args: argparse.Namespace) -> int:
     if args.action == "check":
-        return _check(args.conf, strict=args.strict)
+        return _check(args.conf, strict=args.strict, live=args.secret if args.live else None)
     return _show(args.conf) if args.action == "show" else _schema()
 
 
-def _check(conf: Path | None, *, strict: bool) -> int:
+def _check(conf: Path | None, *, strict: bool, live: list[str] | None) -> int:
+    """``live``: the secrets to try, None: nothing is tried."""
     import os
 
     from casproxy.config.load import InvalidConfig, load
@@ -61,9 +74,23 @@ def _check(conf: Path | None, *, strict: bool) -> int:
         warnings = [warning for warning in loaded.warnings if warning not in errors]
     _tell("error", errors)
     _tell("warning", warnings)
+    if not errors and live is not None:
+        return _check_live(loaded.config, live)
     if not errors:
         print("ok")
     return 1 if errors else 0
+
+
+def _check_live(config: Config, secrets: list[str]) -> int:
+    import trio
+
+    from casproxy.cli.live_check import check_live, parse_tenant
+    from casproxy.cli.text import printable
+
+    findings = trio.run(check_live, config, [parse_tenant(text) for text in secrets])
+    for finding in findings:
+        print(printable(finding.text))
+    return 0 if all(finding.good for finding in findings) else 1
 
 
 def _show(conf: Path | None) -> int:
