@@ -127,6 +127,7 @@ class AuditTrail:
         if self._down_since is None:
             self._down_since = trio.current_time()
             _log.warning("audit_unavailable", error=str(error), waiting=self.waiting)
+            self._changed.unpark_all()
 
     def _came_up(self) -> None:
         self._dropping = self._dropping and self.waiting * 2 > self._settings.queue_size
@@ -144,7 +145,11 @@ class AuditTrail:
     async def empty(self) -> None:
         """Wait until everything recorded so far and since is off our hands."""
         while self.waiting:
-            await self._changed.park()
+            await self.changed()
+
+    async def changed(self) -> None:
+        """Wait for the next event that comes or goes, or for an outage."""
+        await self._changed.park()
 
     def give_up(self) -> None:
         """The process ends: what is left is dropped."""
