@@ -32,7 +32,7 @@ class Chunker:
 
         Errors: ``PeerTooSlow``; what ``source.receive`` raises.
         """
-        async with self._pieces:
+        with self._pieces:
             while True:
                 parts = self._source.receive_nowait()
                 if parts is None:

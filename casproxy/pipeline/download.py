@@ -116,7 +116,7 @@ async def _transfer(backend: Backend, sink: DownloadSink, wanted: Wanted, plan: 
 
     async def send_pieces() -> None:
         nonlocal sent
-        async with from_hash:
+        with from_hash:
             async for piece in from_hash:
                 await sink.send(piece)
                 sent += len(piece)
@@ -145,7 +145,7 @@ class _ReadStage:
         self.size = 0
 
     async def run(self) -> None:
-        async with self._pieces:
+        with self._pieces:
             while True:
                 try:
                     await self._read_on()
@@ -192,7 +192,7 @@ class _HashStage:
         self._to_skip = plan.skip
 
     async def run(self) -> None:
-        async with self._pieces, self._verified:
+        with self._pieces, self._verified:
             while piece := await self._pieces.receive():
                 if not self._plan.verified:
                     await self._verified.send(piece)

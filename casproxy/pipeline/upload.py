@@ -63,13 +63,13 @@ async def _transfer(source: UploadSource, ingest: Ingest, expected: Expected, li
     content = _Content(expected)
 
     async def hash_pieces() -> None:
-        async with from_chunk, to_ingest:
+        with from_chunk, to_ingest:
             async for piece in from_chunk:
                 content.add(piece)
                 await to_ingest.send(piece)
 
     async def ingest_pieces() -> None:
-        async with from_hash:
+        with from_hash:
             async for piece in from_hash:
                 await ingest.write(piece)
 

@@ -89,6 +89,14 @@ async def test_the_cap_is_enforced_before_the_sender_has_finished() -> None:
     await assert_untouched(backend)
 
 
+async def test_the_cap_is_heard_and_not_the_echo_of_the_stage_before() -> None:
+    """The sender fills all channels: when the second stage gives up, the first is in the middle of passing on."""
+    for _ in range(50):  # the order of tasks is random
+        sender = Sender([bytes(64 * 1024)] * 40, window=8 << 20)
+        with pytest.raises(SizeLimitExceeded):
+            await put(sender, MemoryBackend(), Digest.of(bytes(10)), max_bytes=1 << 20)
+
+
 async def test_the_cap_itself_is_allowed() -> None:
     assert (await put(Sender([bytes(10)]), MemoryBackend(), Digest.of(bytes(10)), max_bytes=10)).size == 10
 
