@@ -6,6 +6,7 @@
 * Credit for a request's body goes back when the application took it: a slow store slows its own client only.
 * Data for a stream that has ended is discarded and its credit given back (it broke the connection); a request that was
   answered before its end is then reset with NO_ERROR (RFC 9113, section 8.1).
+* CONNECT, and a path that is not ASCII, cost their sender its stream (they broke the connection).
 * When the connection ends, nobody waits for its buffers any more.
 """
 
@@ -111,6 +112,9 @@ class Http2(H2Protocol):
                 continue
             if isinstance(event, h2.events.RequestReceived):
                 self._requests_open.add(event.stream_id)
+                if not _can_be_served(event):
+                    await self._reset(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
+                    continue
             elif isinstance(event, h2.events.StreamEnded | h2.events.StreamReset):
                 self._requests_open.discard(event.stream_id)
             await super()._handle_events([event])
@@ -138,3 +142,8 @@ class Http2(H2Protocol):
     def _give_back(self, stream_id: int, size: int) -> None:
         if size:
             self.connection.acknowledge_received_data(size, stream_id)
+
+
+def _can_be_served(request: h2.events.RequestReceived) -> bool:
+    headers = dict(request.headers or [])
+    return headers.get(b":method") != b"CONNECT" and headers.get(b":path", b"\xff").isascii()

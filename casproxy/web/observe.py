@@ -16,6 +16,7 @@ from typing import TypeAlias, cast
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from casproxy.web.errors import CLIENT_GONE
 from casproxy.web.exchange import Exchange
 
 log = structlog.get_logger("casproxy.http")
@@ -101,7 +102,8 @@ class RequestLog:
                 self._report(exchange, route, time.perf_counter() - began, quiet)
 
     def _report(self, exchange: Exchange, route: str, seconds: float, quiet: bool) -> None:
-        request, claims, status = exchange.request, exchange.claims, exchange.status
+        request, claims = exchange.request, exchange.claims
+        status = exchange.status or CLIENT_GONE  # cancelled before there was an answer
         self._metrics.ended(exchange, route, status, seconds)
         facts: dict[str, object] = {"method": request.method, "route": route, "code": status, "peer": request.peer}
         facts["http"] = request.http_version

@@ -247,6 +247,22 @@ async def test_http2_data_after_an_early_answer_does_no_harm() -> None:
         await client.until(h2.events.ResponseReceived, 3)
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(":method", "CONNECT"), (":authority", "x")],
+        [(":method", "GET"), (":path", "/\u00e9"), (":scheme", "http"), (":authority", "x")],
+    ],
+)
+async def test_http2_requests_that_cannot_be_served_lose_their_stream(headers: list[tuple[str, str]]) -> None:
+    async with world() as server, http2(server) as client:
+        client.state.send_headers(1, headers, end_stream=True)
+        await client.flush()
+        await client.until(h2.events.StreamReset, 1)
+        await client.request(3, "/infoz")
+        await client.until(h2.events.StreamEnded, 3)
+
+
 # -- the end -----------------------------------------------------------------------------------------
 
 
