@@ -15,6 +15,10 @@ windows shrink back. The budget bounds what peers CAN make this process hold, no
     sum of all exposures    <= budget
 
 An idle connection exposes nothing, however large its window has grown; opening a stream on it may be refused.
+
+No connection may take all of it: its exposure grows only while it is below a quarter of what is free. So one greedy
+connection comes to rest at a fifth of the budget, the next at a fifth of what that left, and after ten of them there is
+still room for whoever comes next (dynamic thresholds of shared packet buffers: Choudhury and Hahne, 1998).
 """
 
 from __future__ import annotations
@@ -23,6 +27,9 @@ FLOOR = 65_535
 """Bytes each connection may hold whatever the budget says, so that all make progress: HTTP/2's initial window."""
 LEAST_UPDATE = 16 * 1024
 """Smaller updates of a connection's window wait for more: they would make the peer send crumbs."""
+
+SHARE = 4
+"""A connection's exposure is at most what is free, divided by this."""
 
 
 class Budget:
@@ -80,7 +87,7 @@ class ReceiveCredit:
     def open_stream(self, stream_id: int) -> bool:
         """Make room for a stream with the initial window; False when the budget has none."""
         exposure = self._exposed(self._streams_available + self._initial)
-        if exposure > self._exposure and exposure - self._exposure > self._budget.free:
+        if exposure - self._exposure > self._headroom:
             return False
         self._streams[stream_id] = _StreamWindow(self._initial)
         self._streams_available += self._initial
@@ -138,13 +145,13 @@ class ReceiveCredit:
             window.pending -= excess
         elif window.turnover >= window.target:
             window.turnover = 0
-            growth = min(window.target, self._largest - window.target, self._budget.free // 2)
+            growth = min(window.target, self._largest - window.target, self._headroom)
             window.target += growth
             window.pending += growth
 
     def connection_credit(self) -> int:
         """The connection credit to send to the peer now, often 0."""
-        room = max(self._budget.free // 2, FLOOR - self.held - self.available)
+        room = max(self._headroom, FLOOR - self.held - self.available)
         due = min(self.target - self.available, room)
         if due < min(self.target // 4, LEAST_UPDATE) or (due * 4 < self.target and self.available * 2 > self.target):
             return 0
@@ -156,6 +163,11 @@ class ReceiveCredit:
         """The peer can send nothing on this stream until something is handed on."""
         window = self._streams.get(stream_id)
         return window is not None and (window.available <= 0 or self.available <= 0)
+
+    @property
+    def _headroom(self) -> int:
+        """What this connection's exposure may grow by, so as to stay below its share of what is free then."""
+        return max(0, self._budget.free - SHARE * self._exposure) // (SHARE + 1)
 
     def close(self) -> None:
         """The connection is gone and exposes nothing."""
