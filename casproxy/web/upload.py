@@ -93,9 +93,12 @@ class Uploads:
             return
         resource = NewResource(digest, name or digest.hex, announced)
         expected = Expected(digest, announced, claims.max_bytes)
-        stored = await upload(_BodySource(exchange), backend, resource, expected, self._limits)
-        exchange.fact = Uploaded(digest, stored.size, name, skipped=False)
-        await _tell(exchange, stored, HTTPStatus.CREATED)
+        source = _BodySource(exchange)
+        stored = await upload(source, backend, resource, expected, self._limits)
+        exchange.fact = Uploaded(digest, stored.size, name, skipped=not source.ended)
+        if not source.ended:  # another upload of the same artifact was faster
+            await exchange.discard_body(self._pace)
+        await _tell(exchange, stored, HTTPStatus.CREATED if source.ended else HTTPStatus.OK)
 
     async def _upload_unnamed(self, exchange: Exchange, backend: Backend, name: str, claims: Claims) -> None:
         staged = self._staging.open()
@@ -137,9 +140,12 @@ class _BodySource:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self.ended = False
+        """True once the whole body has been received."""
 
     async def receive(self) -> list[Piece]:
         part = await self._exchange.receive()
+        self.ended = part is None
         return [] if part is None else [part]
 
     def receive_nowait(self) -> list[Piece] | None:

@@ -15,6 +15,7 @@ from casproxy.digest import Digest
 from casproxy.errors import ArtifactNotFound, BackendUnavailable
 from casproxy.pipeline.api import Limits
 from casproxy.storage.memory import MemoryBackend
+from casproxy.storage.wrappers.flights import SharedBackend
 from casproxy_tests.fakes.faulty_backend import Fault
 from casproxy_tests.web.curl import HTTP2, curl
 from casproxy_tests.web.world import World, bearer, until, world
@@ -95,6 +96,26 @@ async def test_a_known_artifact_is_not_sent_by_a_client_that_asks_first(tmp_path
             *arguments, "-o", "/dev/null", "-w", "%{size_upload} %{http_code}", f"{server.url}/upload/{digest}"
         )
     assert (ran.code, ran.stdout) == (0, b"0 200"), ran.stderr
+
+
+async def test_of_two_uploads_at_once_the_second_waits_and_both_succeed() -> None:
+    digest, answers = Digest.of(CONTENT), list[httpx.Response]()
+
+    async def second(server: World) -> None:
+        answers.append(await put(server, f"/upload/{digest}"))
+
+    async with (
+        world(backend=SharedBackend(MemoryBackend())) as server,
+        await trio.open_tcp_stream("127.0.0.1", server.port) as first,
+        trio.open_nursery() as nursery,
+    ):
+        await begin(first, f"/upload/{digest}", f"content-length: {len(CONTENT)}", CONTENT[:500_000])
+        await until(lambda: server.store.open_ingests == 1)
+        nursery.start_soon(second, server)
+        await until(lambda: server.store.calls["ingest"] == 2)
+        await first.send_all(CONTENT[500_000:])
+        assert (await first.receive_some(4096)).startswith(b"HTTP/1.1 201")
+    assert [(answer.status_code, answer.json()["digest"]) for answer in answers] == [(200, str(digest))]
 
 
 @pytest.mark.parametrize("version", ["--http1.1", HTTP2])
