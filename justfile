@@ -55,7 +55,7 @@ build:
     python -m pip wheel -q --no-deps --wheel-dir dist .
     python contrib/check_wheel.py dist
 
-# Measure uploads and downloads through the command line: `just bench --size-mib 1024`
+# Measure every row of the table of what to reach, below ten minutes: `just bench`, `just bench 1 2 8`, `just bench --full`
 bench *flags:
     python -m contrib.bench {{flags}}
 
