@@ -37,11 +37,13 @@ from casproxy.config.model import (
     GrpcServer,
     HttpServer,
     MetricsServer,
+    Outbound,
     Server,
     Storage,
 )
 from casproxy.errors import ConfigError
 from casproxy.files import check_private, make_private_dir, read_private, write_private
+from casproxy.outbound.guard import LOOPBACK, RFC1918
 
 BACKEND = "FS"
 SECRET_ID = "dev"  # noqa: S105  # an id, not a secret
@@ -96,6 +98,7 @@ class Place:
             auth=Auth(public_key_path=self.public_key),
             credentials_service=CredentialsService(file=FileSource(path=self.root / "secrets.yaml")),
             storage=Storage(fs=Fs(root=self.root / "store")),
+            outbound=Outbound(allow=(*RFC1918, *LOOPBACK)),
         )
 
 
