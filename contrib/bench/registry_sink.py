@@ -21,6 +21,7 @@ from casproxy.bench.artifact import TAIL_SIZE, Artifact, Pattern
 from casproxy.digest import Digest
 
 _SMALL = 64 * 1024
+_TLS_HANDSHAKE = 0x16  # who tries https first must learn at once that there is none
 _NAME = re.compile(r"/v2/(?P<name>.+)/(?P<kind>blobs|manifests)/(?P<rest>.+)")
 _REASONS = {200: "OK", 201: "Created", 202: "Accepted", 206: "Partial Content", 404: "Not Found"}
 
@@ -101,7 +102,7 @@ class Client(threading.Thread):
     def _head(self) -> bytes:
         while b"\r\n\r\n" not in self._buffer:
             part = self._socket.recv(1 << 16)
-            if not part:
+            if not part or part[0] == _TLS_HANDSHAKE:
                 return b""
             self._buffer += part
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
