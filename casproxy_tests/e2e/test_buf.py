@@ -33,7 +33,7 @@ def buf_curl(dev: Dev, method: str, request: dict[str, Any], token: str = "") ->
 
 
 def test_infoz(dev: Dev) -> None:
-    assert buf_curl(dev, "cas.v1.StatusService/Infoz", {}) == {"version": __version__, "backends": ["FS"]}
+    assert buf_curl(dev, "cas.v1.StatusService/Infoz", {}) == {"version": __version__, "backends": ["FS", "OCI"]}
 
 
 def test_describe(dev: Dev) -> None:
