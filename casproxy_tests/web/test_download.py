@@ -9,7 +9,6 @@ from base64 import b64encode
 
 import httpx
 import pytest
-import structlog
 import trio
 
 from casproxy.auth.claims import Role
@@ -24,7 +23,6 @@ from casproxy.errors import (
     SecretUnavailable,
     StorageFull,
 )
-from casproxy.observe import log
 from casproxy.pipeline.api import Limits
 from casproxy_tests.fakes.faulty_backend import Fault
 from casproxy_tests.web.world import ORIGIN, bearer, token, world
@@ -374,11 +372,3 @@ async def test_metrics_of_a_request() -> None:
         assert server.metric("casproxy_http_requests_total", method="GET", route="none", code="404") == 1
         assert server.metric("casproxy_http_body_bytes_total", direction="out", backend="FS") == len(CONTENT)
         assert server.metric("casproxy_http_requests_in_flight") == 0
-
-
-@pytest.fixture
-def log_lines() -> object:
-    out = io.StringIO()
-    log.configure("info", "json", out)
-    yield out
-    structlog.reset_defaults()

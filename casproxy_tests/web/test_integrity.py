@@ -8,9 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-import structlog
 
-from casproxy.observe import log
 from casproxy.storage.memory import MemoryBackend
 from casproxy_tests.fakes.faulty_backend import Fault
 from casproxy_tests.web.curl import HTTP2, curl
@@ -86,17 +84,12 @@ async def test_an_inner_range_is_passed_on_as_the_store_gives_it() -> None:
     assert answer.content == bytes([4, 5 ^ 0xFF, 6])
 
 
-async def test_it_is_in_the_log_and_the_connection_is_of_no_more_use() -> None:
-    out = io.StringIO()
-    log.configure("info", "json", out)
-    try:
-        async with world(*flipped(1_500_000)) as server:
-            digest = await server.put(CONTENT)
-            with pytest.raises(httpx.RemoteProtocolError):
-                await server.get(f"/download/{digest}", bearer())
-    finally:
-        structlog.reset_defaults()
-    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+async def test_it_is_in_the_log(log_lines: io.StringIO) -> None:
+    async with world(*flipped(1_500_000)) as server:
+        digest = await server.put(CONTENT)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await server.get(f"/download/{digest}", bearer())
+    lines = [json.loads(line) for line in log_lines.getvalue().splitlines()]
     assert [line["reason"] for line in lines if "reason" in line] == ["ARTIFACT_CORRUPT"]
     [request] = [line for line in lines if line["event"] == "request"]
     assert request["broken_off"] and request["level"] == "warning"
