@@ -51,8 +51,8 @@ async def run_stages(**stages: Stage) -> None:
     The first failure, or a cancellation from outside, cancels the others; nothing outlives this call. Call it inside
     ``one_cause``, which turns the group it raises into one error.
 
-    A stage closes its channels with ``with``, not ``async with``: that waits once more after closing, and there the echo
-    of a sibling's would replace the stage's own reason by a cancellation.
+    A stage closes its channels with ``with``, not ``async with``: that waits once more after closing, and there the
+    echo of a sibling's would replace the stage's own reason by a cancellation.
     """
     async with trio.open_nursery() as nursery:
         for name, stage in stages.items():
