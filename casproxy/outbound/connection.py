@@ -22,6 +22,7 @@ from casproxy.outbound.address import Origin
 from casproxy.outbound.errors import AnswerBroken, ConnectionBroken, OutboundError, TimedOut
 from casproxy.outbound.grace import outlast
 from casproxy.outbound.message import Body, Buffer, Head, Request, Timeouts
+from casproxy.tls import TlsStream
 
 READ_SIZE: Final = 256 * 1024
 """Bytes asked of the socket at once; 64 KiB was measured at 2.5 times the CPU."""
@@ -43,7 +44,7 @@ class Connection:
         self.origin = origin
         self._stream = stream
         self._timeouts = timeouts
-        inner = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        inner = stream.transport_stream if isinstance(stream, TlsStream) else stream
         self._socket = inner.socket if isinstance(inner, trio.SocketStream) else None
         self._gathers = self._socket is not None and inner is stream
         self._body_sent = False

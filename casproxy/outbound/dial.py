@@ -18,6 +18,7 @@ import trio
 from casproxy.outbound.address import Origin
 from casproxy.outbound.errors import AddressRefused, ConnectFailed, OutboundError, TimedOut, TlsFailed
 from casproxy.outbound.guard import Guard
+from casproxy.tls import TlsStream
 
 Dial: TypeAlias = Callable[[Origin], Awaitable[trio.abc.Stream]]
 """Connects to an origin; the stream is the caller's to close. Errors: ``OutboundError``."""
@@ -111,9 +112,9 @@ async def _connect_to(address: str, port: int) -> trio.SocketStream:
 
 
 async def _secured(stream: trio.SocketStream, origin: Origin, tls: ssl.SSLContext) -> trio.abc.Stream:
-    secured = trio.SSLStream(stream, tls, server_hostname=origin.host, https_compatible=True)
+    secured = TlsStream(stream, tls, server_hostname=origin.host)
     try:
-        await secured.do_handshake()
+        await secured.handshake()
     except trio.BrokenResourceError as error:
         stream.socket.close()
         untrusted = isinstance(error.__cause__, ssl.SSLCertVerificationError)

@@ -20,8 +20,8 @@ from casproxy.rpc.client_connection import ClientConnection, deadline_after
 from casproxy.rpc.connection import Connection
 from casproxy.rpc.errors import RpcError
 from casproxy.rpc.patience import ConnectionTimeouts
-from casproxy.rpc.tls import TlsStream
 from casproxy.rpc.transport import Transport
+from casproxy.tls import TlsStream
 from casproxy.wire.flow import Budget
 from casproxy.wire.headers import request_headers
 from casproxy.wire.metadata import Metadata

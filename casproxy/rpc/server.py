@@ -16,8 +16,8 @@ from casproxy.rpc.connection import Connection
 from casproxy.rpc.patience import ConnectionTimeouts
 from casproxy.rpc.server_call import CallLimits
 from casproxy.rpc.server_connection import ServerConnection
-from casproxy.rpc.tls import TlsStream
 from casproxy.rpc.transport import Transport, peer_name
+from casproxy.tls import TlsStream
 from casproxy.wire.flow import Budget
 from casproxy.wire.protocol import Protocol, WireSettings
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from casproxy.rpc.tls import TlsStream
+from casproxy.tls import TlsStream
 from casproxy.wire.framing import Buffer
 
 READ_SIZE: Final = 256 * 1024
