@@ -168,9 +168,9 @@ def test_the_new_key_path_wins_over_the_deprecated_one() -> None:
     assert loaded.config.auth.public_key_path == Path("new.pub")
 
 
-def test_a_planned_setting_warns_once_for_all_that_is_in_it() -> None:
-    assert read("auth: {jwks: {url: http://k, refresh: 1m}}").warnings == [
-        "conf.yaml:1: auth.jwks has no effect in this version"
+def test_a_planned_setting_warns() -> None:
+    assert read("server: {http_metrics: {timeout: 3s}}").warnings == [
+        "conf.yaml:1: server.http_metrics.timeout has no effect in this version"
     ]
 
 

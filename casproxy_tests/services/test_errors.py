@@ -31,6 +31,7 @@ TABLE: list[tuple[Exception, StatusCode, str, bool]] = [
     (errors.ArtifactNotFound(EMPTY_DIGEST), StatusCode.NOT_FOUND, "ARTIFACT_NOT_FOUND", False),
     (errors.BackendNotFound("X"), StatusCode.NOT_FOUND, "BACKEND_NOT_FOUND", False),
     (errors.BackendRefused("x"), StatusCode.FAILED_PRECONDITION, "BACKEND_REFUSED", True),
+    (errors.LookupRefused("x"), StatusCode.FAILED_PRECONDITION, "BACKEND_REFUSED", True),
     (errors.BackendUnavailable("x"), StatusCode.UNAVAILABLE, "BACKEND_UNAVAILABLE", True),
     (errors.BackendBroken("x"), StatusCode.INTERNAL, "BACKEND_BROKEN", True),
     (errors.StorageFull("x"), StatusCode.RESOURCE_EXHAUSTED, "STORAGE_FULL", True),
@@ -91,6 +92,7 @@ def test_the_table_is_complete() -> None:
         errors.PeerError,
         errors.StorageError,
         errors.SecretError,
+        errors.AlreadyStored,  # an answer, which ``pipeline.upload`` turns into one
     }
     assert ours - bases == {type(row[0]) for row in TABLE if isinstance(row[0], errors.CasproxyError)}
 
