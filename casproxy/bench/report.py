@@ -52,6 +52,7 @@ def summary(samples: Sequence[Sample]) -> dict[str, object]:
         "bytes_per_second": Figure.of([sample.throughput for sample in samples]).as_json(),
         "latency_ms": Histogram.merged(sample.latency for sample in samples).summary(),
         "errors": dict(errors),
+        "last_error": next((sample.last_error for sample in reversed(samples) if sample.last_error), ""),
         "client_cpu_seconds": round(sum(sample.client_cpu for sample in samples), 3),
     }
     if usages:

@@ -38,6 +38,7 @@ class Sample:
     payload: int = 0
     latency: Histogram = field(default_factory=Histogram)
     errors: Counter[str] = field(default_factory=Counter)
+    last_error: str = ""
     client_cpu: float = 0.0
     server: tuple[Usage, Usage] | None = None
     lag: dict[str, float] = field(default_factory=dict)
@@ -144,6 +145,7 @@ class _Run:
 
     def _count_error(self, error: CallFailed) -> None:
         self._sample.errors[error.code] += 1
+        self._sample.last_error = str(error)
         if self._sample.errors.total() >= ERRORS_BEFORE_GIVING_UP:
             raise error
 

@@ -136,4 +136,5 @@ def _details(target: Mapping[str, Any]) -> Iterator[str]:
     if "released_ms" in target:
         yield _latency("released after", target["released_ms"])
     if target["errors"]:
-        yield "errors      " + ", ".join(f"{code} {count}" for code, count in target["errors"].items())
+        counts = ", ".join(f"{code} {count}" for code, count in target["errors"].items())
+        yield f"errors      {counts}; the last: {printable(target['last_error'])}"
