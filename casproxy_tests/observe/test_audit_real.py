@@ -25,7 +25,7 @@ from casproxy.dev.place import BACKEND, ORG_ID, SECRET_ID, Place
 from casproxy.digest import Digest
 from casproxy.observe.audit import AuditSettings, AuditTrail, open_trail
 from casproxy.observe.audit_event import event_data, go_json
-from casproxy.observe.facts import Caller, Downloaded, Uploaded
+from casproxy.observe.facts import Caller, Downloaded, Fact, Uploaded
 from casproxy.observe.nats import parse_servers
 from casproxy_tests.app.serving import config_of, serving
 from casproxy_tests.cancellation.harness import Run, cancel_everywhere
@@ -105,7 +105,7 @@ async def test_uploads_and_downloads_arrive_in_the_originals_form(place: Place, 
             assert (await http.get(url, params={"t": place.downloader_token})).content == content
             assert (await http.head(url, params={"t": place.downloader_token})).status_code == 200
         got = await arrived(nats, 4)
-    facts = [
+    facts: list[Fact] = [
         Uploaded(digest, 1024, name, skipped=False),
         Uploaded(digest, 1024, name, skipped=True),
         Downloaded(digest, 1024),
