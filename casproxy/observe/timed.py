@@ -16,6 +16,7 @@ Report: TypeAlias = Callable[[str, float], None]
 """Told how a request ended (one of ``RESULTS``) and how many seconds it took."""
 
 _TABLE: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (errors.AlreadyStored, "ok"),
     (errors.ArtifactNotFound, "not_found"),
     (errors.SecretNotFound, "not_found"),
     (errors.BackendRefused, "refused"),

@@ -28,7 +28,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from casproxy import __version__, spans
+from casproxy import __version__, errors, spans
 from casproxy.digest import Digest
 from casproxy.observe.calls import OUR_FAULT, RequestId, attached, code_of
 from casproxy.observe.facts import Caller
@@ -40,6 +40,8 @@ log = structlog.get_logger("casproxy.tracing")
 
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 _FLUSH_SECONDS: Final = 3.0
+_NO_FAILURE: Final = (errors.ArtifactNotFound, errors.LookupRefused, errors.AlreadyStored)
+"""Answers like any other: every new artifact is looked up before it is stored."""
 _DEFAULT_NAME: Final = "chainloop-cas"
 
 
@@ -85,7 +87,7 @@ class Tracing:
 
 
 class _Stretch:
-    """A span that is current within its ``with`` block; an exception marks it, a cancellation only says so."""
+    """A span that is current within its ``with`` block; a failure marks it, a cancellation only says so."""
 
     def __init__(self, tracing: Tracing, span: trace.Span) -> None:
         self._tracing = tracing
@@ -108,7 +110,7 @@ class _Stretch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         detach(self._token)
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not isinstance(error, _NO_FAILURE):
             self._span.set_status(trace.StatusCode.ERROR, type(error).__name__)
         elif error is not None:
             self._span.set_attribute("cancelled", True)

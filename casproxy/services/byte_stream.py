@@ -44,7 +44,8 @@ class ByteStream:
         stored = await find(backend, name.digest, self._limits)
         if stored is None:
             stored = await self._upload(source, backend, name, claims)
-            call.attach(Uploaded(name.digest, stored.size, name.file_name, skipped=False))
+            file_name = name.file_name if source.drained else stored.file_name
+            call.attach(Uploaded(name.digest, stored.size, file_name, skipped=not source.drained))
         elif name.size not in (None, stored.size):
             raise InvalidRequest(f"size mismatch: got={stored.size}, want={name.size}")
         else:

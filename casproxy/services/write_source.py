@@ -29,6 +29,8 @@ class WriteSource:
         self._ready: list[Piece] = []
         self._finish_by: float | None = None
         self._ended = False
+        self.drained = False
+        """True once whoever receives has been told of the end: nobody was faster with the same artifact."""
 
     async def read_name(self) -> str:
         """Wait until the first message has named the resource. ``InvalidResourceName`` when it does not."""
@@ -66,6 +68,7 @@ class WriteSource:
 
     def _take(self) -> list[Piece]:
         ready, self._ready = self._ready, []
+        self.drained = not ready
         return ready
 
     async def _read_on(self) -> None:

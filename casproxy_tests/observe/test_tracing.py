@@ -95,6 +95,7 @@ async def test_an_upload_is_one_trace_from_the_clients_span_to_the_registry(
     assert call.attributes["casproxy.request_id"] == "mine"
     assert call.attributes["casproxy.digest"] == str(Digest.of(b"content"))
     assert {span.trace for span in receiver.spans} == {TRACE}
+    assert not any(span.failed for span in receiver.spans if not span.name.isupper())
     for name in ("secret.read", "storage.describe", "storage.ingest"):
         assert receiver.ancestors(receiver.only(name)) == [WRITE]
     for name in ("pipeline.chunk", "pipeline.hash", "pipeline.ingest", "storage.commit"):
