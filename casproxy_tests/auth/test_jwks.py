@@ -118,7 +118,6 @@ def test_keys_for_checking_signatures_are_taken(purpose: dict[str, Any]) -> None
         ("text", "it is not an object"),
         (None, "it is not an object"),
     ],
-    ids=str,
 )
 def test_a_key_we_cannot_use_is_skipped_and_told(member: object, reason: str) -> None:
     assert skipped(member) == [reason]

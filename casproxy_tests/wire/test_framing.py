@@ -156,6 +156,7 @@ def test_b06_compressed_without_an_encoding_is_internal() -> None:
         gzip.compress(b"x") + gzip.compress(b"y"),
         zlib.compress(b"x"),
     ],
+    ids=["nothing", "text", "cut", "no check", "wrong check", "rest", "two members", "zlib"],
 )
 def test_b06_corrupt_is_internal(body: bytes) -> None:
     for cuts in ([], [6], list(range(200))):
