@@ -23,9 +23,7 @@ import trio
 from casproxy.errors import SecretError, SecretUnavailable
 from casproxy.observe.timed import Timed
 from casproxy.secrets.api import Secret, SecretSource
-
-PROBE: Final = "chainloop-non-existing"
-"""Asked for when nobody asks for anything else; the same as at start-up."""
+from casproxy.secrets.remote import PROBE
 
 _DOWN_AFTER: Final = 2
 _log = structlog.get_logger(__name__)

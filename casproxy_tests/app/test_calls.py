@@ -9,7 +9,8 @@ import structlog
 import trio
 import trio.testing
 
-from casproxy.observe.calls import Caller, RequestId, attached, observe_calls
+from casproxy.observe.calls import RequestId, attached, observe_calls
+from casproxy.observe.facts import Caller
 from casproxy.observe.metrics import Metrics, grpc_code_name
 from casproxy.rpc.api import ServerCall
 from casproxy.rpc.errors import RpcError, StreamGone

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import trio
 import yaml
+from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from casproxy.client import Client, open_client
@@ -113,6 +114,10 @@ def prometheus(hour: Hour, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield server
 
 
+def families_of(scrape: str) -> list[Metric]:
+    return list(text_string_to_metric_families(scrape))  # type: ignore[no-untyped-call]
+
+
 # -- the scrape -------------------------------------------------------------------------------------
 
 
@@ -121,7 +126,7 @@ def test_the_linter_has_nothing_to_complain_of(hour: Hour) -> None:
 
 
 def test_the_known_names_are_there_from_the_first_scrape(hour: Hour) -> None:
-    families = {family.name: family for family in text_string_to_metric_families(hour.first)}
+    families = {family.name: family for family in families_of(hour.first)}
     for name in ("started", "handled", "msg_received", "msg_sent"):
         family = families[f"grpc_server_{name}"]
         labels = {*METHOD, "grpc_code"} if name == "handled" else {*METHOD}
@@ -202,7 +207,7 @@ def test_each_query_of_the_dashboard_returns_data(prometheus: Prometheus, hour: 
 def test_the_dashboard_shows_every_family_of_ours(hour: Hour) -> None:
     """A number nobody looks at is not worth its scrape."""
     shown = set(re.findall(r"\b(?:casproxy|grpc_server)_\w+", DASHBOARD.read_text() + ALERTS.read_text()))
-    families = {family.name: family.type for family in text_string_to_metric_families(hour.first)}
+    families = {family.name: family.type for family in families_of(hour.first)}
     ours = {name for name in families if name.startswith(("casproxy_", "grpc_server_"))}
     assert not {name for name in ours if not any(text.startswith(name) for text in shown)}
 

@@ -12,7 +12,8 @@ import trio.testing
 from casproxy.errors import SecretDenied, SecretError, SecretMalformed, SecretNotFound, SecretUnavailable
 from casproxy.secrets.api import Secret
 from casproxy.secrets.cache import CacheSettings, open_cache
-from casproxy.secrets.watch import EAGER, PROBE, SourceWatch, WatchSettings
+from casproxy.secrets.remote import PROBE
+from casproxy.secrets.watch import EAGER, SourceWatch, WatchSettings
 
 LIMIT = 5.0
 """Seconds within which an outage and its end must be known where readiness depends on it."""
