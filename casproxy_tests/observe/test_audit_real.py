@@ -169,6 +169,20 @@ async def test_a_server_that_goes_and_comes_back_has_each_event_once(tmp_path: P
     assert trail.counts()["dropped"] == 0
 
 
+async def test_connections_that_break_again_and_again_lose_and_double_nothing(nats: Nats) -> None:
+    with Gate(nats.port) as gate:
+        async with open_trail(parse_servers(f"nats://127.0.0.1:{gate.port}"), EAGER) as trail:
+            for broken in range(5):
+                record(trail, 200)
+                await until(trail, published=broken * 200 + 1)
+                gate.shut()  # with acknowledgements on their way
+                gate.reopen()
+                await until(trail, published=broken * 200 + 200)
+            await trail.empty()
+    sizes = [event["Data"]["Info"]["size_bytes"] for _, event in await arrived(nats, 1000)]
+    assert sorted(sizes) == sorted([*range(200)] * 5)
+
+
 async def test_events_wait_for_a_stream_that_is_missing(tmp_path: Path, version: str, log_lines: io.StringIO) -> None:
     with running_nats(tmp_path / "nats", version) as server:
         async with open_trail(parse_servers(server.uri), EAGER) as trail:
