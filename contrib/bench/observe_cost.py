@@ -227,7 +227,9 @@ def _nats(directory: Path) -> Iterator[str]:
         print("nats-server is not installed: audit events go nowhere")
         yield "nats://127.0.0.1:9"
         return
-    port = 42220
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     command = [program, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(directory / "nats")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
