@@ -1,7 +1,8 @@
 """Owns the store of the bench's own server: it keeps what will be read and forgets everything else.
 
-An artifact whose file name begins with ``keep`` stays in memory as the pieces it came in. Of any other only digest and
-size stay, so that an upload costs what the way to a store costs and no more; the peers it is compared with do the same.
+An artifact whose file name begins with ``keep`` stays in memory, in pieces of 1 MiB as a disk would give them. Of any
+other only digest and size stay, so that an upload costs what the way to a store costs and no more; the peers it is
+compared with do the same.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import trio
 from casproxy.bench.scenarios import KEPT
 from casproxy.digest import Digest
 from casproxy.errors import ArtifactNotFound, OffsetOutOfRange
+from casproxy.pipeline.pieces import split
 from casproxy.storage.api import Ingest, NewResource, Piece, Reader, Resource
 
 _REMEMBERED = 100_000
@@ -92,7 +94,7 @@ class _Ingest:
     async def commit(self, digest: Digest, size: int) -> Resource:
         await trio.lowlevel.checkpoint()
         resource = Resource(digest, self._name, size)
-        self._store.remember(resource, self._pieces)
+        self._store.remember(resource, list(split(memoryview(b"".join(self._pieces)))))
         self.committed = True
         return resource
 

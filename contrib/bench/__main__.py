@@ -101,6 +101,20 @@ def _bar(figure: Figure) -> plot.Bar:
     )
 
 
+def _markdown(table: Table) -> str:
+    """The table as the documentation has it."""
+    lines = ["| # | what | reach | median | lowest, highest | |", "| --- | --- | --- | --- | --- | --- |"]
+    for figure in table.figures:
+        sign, verdict = "≥" if figure.at_least else "≤", "reached" if figure.reached else "**short**"
+        spread = f"{min(figure.values):.3g}, {max(figure.values):.3g}" if figure.values else ""
+        lines.append(
+            f"| {figure.row} | {figure.what} | {sign} {figure.reach:g} | {figure.median:.3g} {figure.unit} | {spread} "
+            f"| {verdict} |"
+        )
+    lines += [f"| {row} | not measured: {why} | | | | |" for row, why in sorted(table.missing.items())]
+    return "\n".join([*lines, ""])
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="just bench", description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("rows", nargs="*", type=int, help="numbers of rows; default: all")
@@ -124,9 +138,10 @@ def _write(table: Table, out: Path, seconds: float) -> None:
     }
     (out / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
     plot.write(out / "bench.svg", _picture(table))
+    (out / "bench.md").write_text(_markdown(table))
     short = sum(not figure.reached for figure in table.figures)
     print(f"\n{len(table.figures)} figures, {short} short, {len(table.missing)} rows missing, {seconds:.0f} s")
-    print(f"written: {out / 'bench.json'}, {out / 'bench.svg'}")
+    print(f"written: {out}/bench.json, bench.md and bench.svg")
 
 
 if __name__ == "__main__":
