@@ -73,13 +73,10 @@ async def row_5(plan: Plan, table: Table) -> None:
         meter = ProcessMeter(server.process_id)
         gigabytes, floor = plan.big / 1e9, 1e9 / limits.sha256_rate() + 0.25 + 0.25
         ups, downs = [], []
-        load = Load(Scenario.UPLOAD, size=plan.big, concurrency=1, count=1)
-        kept = pattern.next()
         for _ in range(plan.rounds):
             before = meter.read().cpu
             await trio.to_thread.run_sync(partial(raw_upload, target, pattern))
             ups.append((meter.read().cpu - before) / gigabytes)
-        await measure(target, load, pattern)
         kept = pattern.next()
         await _store(target, kept, pattern)
         for _ in range(plan.rounds):
