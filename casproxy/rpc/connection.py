@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 OUTPUT_LIMIT = 4 * 1024 * 1024
 """Queued bytes at which the reader stops reading: a peer that does not take our answers gets no more of them."""
+NOISY_WAIT = 64
+"""Turns that a noisy peer lets pass after each step of work for it, so that others hardly notice it."""
 KEEPALIVE_PING = b"alive?\0\0"
 FLUSH_TIMEOUT = 1.0
 """Seconds for the last bytes (GOAWAY) when the peer is gone or broke the protocol."""
@@ -147,9 +149,10 @@ class Connection:
             self.wake_writer()
             while self.protocol.congested or self.protocol.output_size > OUTPUT_LIMIT:
                 await self.output_drained.park()
+            for _ in range(NOISY_WAIT if self.protocol.noisy else int(self.protocol.pending)):
+                await trio.lowlevel.checkpoint()
             if not self.protocol.pending:
                 break
-            await trio.lowlevel.checkpoint()
             data = b""
         self._patience.received(now, greeted=self.protocol.greeted, unfinished=self.protocol.unfinished)
 

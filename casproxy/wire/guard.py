@@ -6,8 +6,8 @@ is counted under its name. What bounds bytes and frames before they are stored i
 
 ``resets``    streams opened and reset at once (CVE-2023-44487), also by making us reset them (CVE-2025-8671)
 ``glitches``  frames that cost work and carry nothing: empty DATA, PRIORITY, SETTINGS, GOAWAY, unknown kinds, refused
-              streams, and credit that nothing we sent accounts for (a peer that hands it out byte by byte makes us
-              send byte by byte)
+              streams, header blocks in crumbs, and credit that nothing we sent accounts for (a peer that hands it out
+              byte by byte makes us send byte by byte)
 ``replies``   PING and SETTINGS, each of which is owed an answer, sent faster than the answers are read
 ``pings``     keepalive more often than agreed
 """
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 ACK = 0x1
 END_STREAM = 0x1
+END_HEADERS = 0x4
 UPDATE_PRICE = 512
 """Bytes of ours that pay for one WINDOW_UPDATE of the peer; a frame of headers counts as many as four."""
 MOST_PREPAID = 16 * 1024 * 1024
@@ -74,6 +75,11 @@ class TokenBucket:
         self._tokens = burst
         self._when = 0.0
 
+    @property
+    def spent(self) -> float:
+        """Tokens missing when one was last asked for."""
+        return self._burst - self._tokens
+
     def take(self, now: float) -> bool:
         """One token; False when there is none."""
         return self.take_many(1, now)
@@ -86,6 +92,10 @@ class TokenBucket:
             return False
         self._tokens -= count
         return True
+
+
+NOISE = 50
+"""Tokens taken and not yet given back at which a peer counts as noisy. Clients that behave take a few."""
 
 
 class Guard:
@@ -105,8 +115,10 @@ class Guard:
     def frame(self, kind: int, flags: int, now: float, *, streams: int) -> None:
         """A frame other than DATA with a body has arrived, while ``streams`` are open."""
         match kind:
-            case FrameKind.HEADERS | FrameKind.CONTINUATION:
-                pass  # bounded in wire.inbound; a call is not abuse
+            case FrameKind.HEADERS:
+                pass  # a call is not abuse
+            case FrameKind.CONTINUATION if flags & END_HEADERS:
+                pass  # two frames are enough for the largest block allowed
             case FrameKind.DATA if flags & END_STREAM:
                 pass
             case FrameKind.RST_STREAM:
@@ -149,6 +161,11 @@ class Guard:
             if self._strikes >= self._limits.ping_strikes:
                 raise TooMuch("pings", "too_many_pings")
         self._last_ping = now
+
+    @property
+    def noisy(self) -> bool:
+        """The peer has lately sent much that a limit counts, if less than the limit."""
+        return self._glitches.spent > NOISE or self._resets.spent > NOISE
 
     @property
     def congested(self) -> bool:

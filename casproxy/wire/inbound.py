@@ -48,8 +48,9 @@ PREFACE_SIZE = 24
 LARGEST_WHOLE = 16 * 1024
 """Bytes of a frame, neither headers nor DATA on the fast path, that are gathered for h2: the default MAX_FRAME_SIZE."""
 WORK_PER_FEED = 256
-"""In units of about a microsecond: a few milliseconds at worst, with headers to decode."""
+"""In units of about a microsecond; a block of headers made to be expensive takes longer."""
 WORK_OF_H2 = 16
+WORK_OF_HEADERS = 64
 
 Received: TypeAlias = events.DataReceived | events.StreamEnded | h2.events.Event
 OnFrame: TypeAlias = Callable[[int, int], None]
@@ -126,7 +127,7 @@ class FrameReader:
                 pos = self._skip(view, pos + HEADER_SIZE, kind, length)
             else:
                 pos = self._hand_to_h2(view, pos, HEADER_SIZE + length, out)
-            work += WORK_OF_H2
+            work += WORK_OF_HEADERS if kind == HEADERS else WORK_OF_H2
         _release_read_buffer(out, self._read_size)
         return out
 

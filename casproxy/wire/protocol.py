@@ -27,6 +27,7 @@ from casproxy.wire.guard import AbuseLimits, Guard, TooMuch
 from casproxy.wire.h2_seam import H2
 from casproxy.wire.inbound import FrameReader, Received
 
+MANY_STREAMS = 250
 _LIMITS: dict[type[ProtocolError], str] = {FrameTooLargeError: "frame_size"}
 """Limits that h2 has an error for."""
 
@@ -140,6 +141,11 @@ class Protocol:
     def unfinished(self) -> bool:
         """What has arrived ends inside a header block, or inside a frame other than DATA."""
         return self._reader.unfinished
+
+    @property
+    def noisy(self) -> bool:
+        """The peer sends much that means nothing, or opens very many calls: let others run first."""
+        return self._guard.noisy or len(self._credit) > MANY_STREAMS
 
     @property
     def congested(self) -> bool:

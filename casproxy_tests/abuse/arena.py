@@ -29,6 +29,7 @@ class Arena:
 
     def __init__(self, methods: list[tuple[MethodInfo, Handler]], settings: ServerSettings | None) -> None:
         self.limits: list[str] = []
+        self.attackers: list[Attacker] = []
         self.calls = 0
         self.calls_at_limit = 0
         server = Server(
@@ -46,6 +47,7 @@ class Arena:
     async def attacker(self, settings: dict[int, int] | None = None) -> Attacker:
         """A connection that has said hello."""
         attacker = Attacker(self.world.connect(settings=settings))
+        self.attackers.append(attacker)
         await attacker.send(b"", passes=20)
         return attacker
 
@@ -73,6 +75,10 @@ class Attacker:
     def closed(self) -> bool:
         """The server has hung up."""
         return self._wire.closed
+
+    def hang_up(self) -> None:
+        """Leave."""
+        self._wire.hang_up()
 
     async def send(self, data: bytes, *, passes: int = 100) -> RawPeer:
         """Send what ``peer`` has queued, then ``data``, all at once; read answers for so many passes."""

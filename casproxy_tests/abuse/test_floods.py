@@ -23,8 +23,10 @@ from casproxy_tests.wire.frames import frame
 from casproxy_tests.wire.peer import RawPeer, message
 
 ENHANCE_YOUR_CALM = 11
-FRAMES_PER_PASS = 16
+FRAMES_PER_STEP = 16
 """What the reader takes of an expensive flood before it lets others run."""
+PASSES_PER_STEP = 64
+"""How often it lets them, once the peer has been noisy."""
 PRIORITY = frame(2, 0, 3, struct.pack(">IB", 0, 5))
 
 
@@ -49,7 +51,7 @@ def _opened_and_reset(peer: RawPeer, count: int) -> None:
 
 
 async def test_rapid_reset(mock_clock: MockClock) -> None:
-    """A thousand pass, as a busy client may well cancel that many; one more is told to calm down."""
+    """A burst passes, as a busy client may well cancel many calls; one more is told to calm down."""
     entered = 0
 
     async def handler(call: ServerCall) -> None:
@@ -57,27 +59,28 @@ async def test_rapid_reset(mock_clock: MockClock) -> None:
         entered += 1
         await trio.sleep_forever()
 
-    async with arena((UPLOAD, handler)) as ring:
+    async with arena((UPLOAD, handler), settings=limited(reset_burst=200)) as ring:
         attacker = await ring.attacker()
-        _opened_and_reset(attacker.peer, 1000)
-        await attacker.send(b"", passes=400)
+        _opened_and_reset(attacker.peer, 200)
+        await attacker.send(b"", passes=200 // 3 * PASSES_PER_STEP)
         assert not ring.limits and not attacker.closed
         _opened_and_reset(attacker.peer, 1)
         await attacker.send(b"")
         assert ring.limits == ["resets"]
         assert ended_by(attacker, b"too many streams reset")
-        assert entered <= 1000
-        assert ring.calls_at_limit >= 2000 // FRAMES_PER_PASS // PASSES_PER_CALL
+        assert entered <= 200
+        assert ring.calls_at_limit >= 140 // 4 * PASSES_PER_STEP // PASSES_PER_CALL
 
 
 async def test_resets_are_forgiven_at_33_a_second(mock_clock: MockClock) -> None:
-    async with arena((UPLOAD, blocked(trio.Event())), neighbour=False) as ring:
+    settings = limited(reset_burst=100)
+    async with arena((UPLOAD, blocked(trio.Event())), settings=settings, neighbour=False) as ring:
         attacker = await ring.attacker()
         for _ in range(3):
-            _opened_and_reset(attacker.peer, 1000)
-            await attacker.send(b"", passes=400)
+            _opened_and_reset(attacker.peer, 100)
+            await attacker.send(b"", passes=100 // 3 * PASSES_PER_STEP)
             assert not ring.limits
-            mock_clock.jump(1000 / 33 + 0.1)
+            mock_clock.jump(100 / 33 + 0.1)
 
 
 async def test_a_reset_call_keeps_its_slot_until_its_handler_has_ended(mock_clock: MockClock) -> None:
@@ -142,8 +145,8 @@ async def test_made_you_reset(how: str, mock_clock: MockClock) -> None:
         while not attacker.closed:
             streams += 1
             stream_id = attacker.peer.open(to(CHAT, (b"content-length", b"5")))
-            await attacker.send(b"", passes=10)
-            await attacker.send(MADE_US_RESET[how](stream_id), passes=20)
+            await attacker.send(b"", passes=PASSES_PER_STEP + 10)
+            await attacker.send(MADE_US_RESET[how](stream_id), passes=PASSES_PER_STEP + 10)
             assert cancelled == entered == streams
         assert any(text.startswith("RST(") for text in attacker.peer.trace(1))
         assert 25 < streams <= 51  # h2 says it twice in one case
@@ -188,15 +191,15 @@ GLITCHES = {
 
 @pytest.mark.parametrize("kind", GLITCHES)
 async def test_frames_without_content(kind: str, mock_clock: MockClock) -> None:
-    """Ten thousand are tolerated, in one go; the neighbour calls on while they are worked off."""
-    async with arena((UPLOAD, blocked(trio.Event()))) as ring:
+    """A burst is tolerated, in one go; the neighbour calls on while it is worked off."""
+    async with arena((UPLOAD, blocked(trio.Event())), settings=limited(glitch_burst=1000)) as ring:
         attacker = await ring.attacker()
         attacker.peer.open(to(UPLOAD))
         await attacker.send(b"")
         before = ring.calls
-        await attacker.send(GLITCHES[kind] * 9_990, passes=1200)
+        await attacker.send(GLITCHES[kind] * 990, passes=990 // FRAMES_PER_STEP * PASSES_PER_STEP + 100)
         assert not ring.limits and not attacker.closed
-        assert ring.calls - before >= 9_990 // FRAMES_PER_PASS // PASSES_PER_CALL
+        assert ring.calls - before >= 900 // FRAMES_PER_STEP * PASSES_PER_STEP // PASSES_PER_CALL
         await attacker.send(GLITCHES[kind] * 20)
         assert ring.limits == ["glitches"]
         assert ended_by(attacker, b"too many frames without content")
@@ -206,7 +209,7 @@ async def test_glitches_are_forgiven_at_330_a_second(mock_clock: MockClock) -> N
     async with arena(neighbour=False) as ring:
         attacker = await ring.attacker()
         for _ in range(2):
-            await attacker.send(PRIORITY * 9_900, passes=700)
+            await attacker.send(PRIORITY * 9_900, passes=9_900 // FRAMES_PER_STEP * (PASSES_PER_STEP + 1))
             mock_clock.jump(31)
         assert not ring.limits
 
@@ -218,8 +221,8 @@ async def test_settings_cost_as_much_as_the_streams_they_concern(mock_clock: Moc
         attacker = await ring.attacker()
         for _ in range(800):
             attacker.peer.open(to(UPLOAD))
-        await attacker.send(b"", passes=200)
-        await attacker.send((small + large) * 48, passes=100)
+        await attacker.send(b"", passes=800 // 4 * PASSES_PER_STEP)
+        await attacker.send((small + large) * 48, passes=8 * PASSES_PER_STEP)
         assert not ring.limits
         await attacker.send((small + large) * 3)
         assert ring.limits == ["glitches"]
@@ -235,7 +238,7 @@ async def test_answers_that_are_not_read_stop_the_reader(kind: str, one: bytes, 
         attacker = await ring.attacker()
         await attacker.send_unread(one * 50_000, passes=200)
         owed = max(live._protocol._guard.replies for live in ring.world.server._live)
-        assert 100 < owed <= 100 + FRAMES_PER_PASS
+        assert 100 < owed <= 100 + FRAMES_PER_STEP
         queued = max(live._protocol.output_size for live in ring.world.server._live)
         assert queued <= owed * 17
 
@@ -293,7 +296,7 @@ async def test_a_byte_of_credit_wakes_one_stream_and_not_all(mock_clock: MockClo
         attacker = await ring.attacker(settings={4: 2**20})
         for _ in range(900):
             attacker.peer.open(to(CHAT))
-        await attacker.send(b"", passes=300)
+        await attacker.send(b"", passes=900 // 4 * PASSES_PER_STEP)
         assert sent == 65_535 // 1005
         steps = _Steps()
         trio.lowlevel.add_instrument(steps)

@@ -150,7 +150,7 @@ async def test_too_many_connections(mock_clock: MockClock) -> None:
         assert ring.limits == ["connections"]
         assert late.closed and not late.peer.seen
         assert not any(attacker.closed for attacker in attackers)
-        attackers[0]._wire.hang_up()
+        attackers[0].hang_up()
         await passes(50)
         assert not (await ring.attacker()).closed
 

@@ -61,6 +61,8 @@ class Pair:
             while pos < len(wire):
                 size = len(wire) if whole else rnd.choice([1, 3, 9, 10, 50, 1000, 5000, 16_384, 40_000])
                 fast_events += self.reader.feed(wire[pos : pos + size])
+                while self.reader.pending:
+                    fast_events += self.reader.feed(b"")
                 pos += size
         except ProtocolError as error:
             fast_error = error
