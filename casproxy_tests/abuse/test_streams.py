@@ -15,7 +15,8 @@ from casproxy_tests.architecture import ROOT
 def test_ten_thousand_open_calls(capsys: pytest.CaptureFixture[str]) -> None:
     """At most 20 KiB of RSS each, held bytes inside the budget, a neighbour that keeps nine tenths of its calls."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "contrib/bench/hostile.py"), "streams", "--check", "--seconds", "4"],
+        [sys.executable, "-m", "contrib.bench.hostile", "streams", "--check", "--seconds", "4"],
+        cwd=ROOT,
         check=False,
         capture_output=True,
         text=True,

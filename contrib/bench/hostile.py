@@ -154,6 +154,12 @@ async def _rate(channel: Channel, server: ServerProcess, seconds: float) -> Rate
     return Rate(done / seconds, (server.cpu_seconds - cpu) / done)
 
 
+async def _best_rate(channel: Channel, server: ServerProcess, seconds: float) -> Rate:
+    """The best of three: what else the machine does only ever takes away."""
+    rates = [await _rate(channel, server, seconds) for _ in range(3)]
+    return Rate(max(rate.calls for rate in rates), min(rate.cpu for rate in rates))
+
+
 def _percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, math.floor(len(values) * share))]
 
@@ -243,7 +249,7 @@ async def measure_streams(connections: int, streams: int, seconds: float) -> boo
     with _server() as server:
         async with open_channel("127.0.0.1", server.port) as channel:
             await _rate(channel, server, 1.0)
-            alone = await _rate(channel, server, seconds)
+            alone = await _best_rate(channel, server, seconds)
             before = server.rss
             flooders = [Flooder(server.port, streams) for _ in range(connections)]
             for flooder in flooders:
@@ -253,7 +259,7 @@ async def measure_streams(connections: int, streams: int, seconds: float) -> boo
             opened = server.rss
             per_stream = (opened - before) / total
             print(f"{total} calls open with a byte sent: {per_stream:.0f} bytes of RSS each")
-            beside_open = await _rate(channel, server, seconds)
+            beside_open = await _best_rate(channel, server, seconds)
             sent = 0
             for flooder in flooders:
                 sent += await trio.to_thread.run_sync(flooder.fill)
@@ -262,7 +268,7 @@ async def measure_streams(connections: int, streams: int, seconds: float) -> boo
                 f"windows filled and stalled: {sent} bytes sent, {held} held, {exposed} exposed of {BUDGET}, "
                 f"RSS {server.rss - opened} more"
             )
-            beside_filled = await _rate(channel, server, seconds)
+            beside_filled = await _best_rate(channel, server, seconds)
     ratios = []
     for name, rate in (("alone", alone), ("beside the open calls", beside_open), ("the filled ones", beside_filled)):
         ratios += [max(rate.calls / alone.calls, alone.cpu / rate.cpu)]
