@@ -72,7 +72,7 @@ async def test_refused_from_the_nine_bytes(attack: str, mock_clock: MockClock) -
 
 
 async def test_data_beyond_the_window_is_refused_from_the_header_too(mock_clock: MockClock) -> None:
-    async with arena((UPLOAD, blocked(trio.Event()))) as ring:
+    async with arena((UPLOAD, blocked(trio.Event())), neighbour=False) as ring:
         attacker = await ring.attacker()
         attacker.peer.open(to(UPLOAD))
         await attacker.send(b"")
