@@ -4,7 +4,7 @@ The end of a call, in the order it goes out::
 
     handler returned       HEADERS  DATA…  trailers(0)          RST_STREAM(NO_ERROR) if the client is still sending
     RpcError, deadline     [HEADERS DATA…] trailers(code)       the same
-    … in mid-message       RST_STREAM(CANCEL)                   a truncated message must not look like an end
+    … in mid-message       RST_STREAM, its code for the status  a truncated message must not look like an end
     reset by the client    nothing
 """
 
@@ -32,7 +32,9 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 NO_ERROR = 0
+INTERNAL_ERROR = 2
 CANCEL = 8
+_CANCELLED = (StatusCode.CANCELLED, StatusCode.DEADLINE_EXCEEDED)
 GZIP_MINIMUM = 1024
 """Smaller unary answers are not worth compressing."""
 
@@ -199,7 +201,7 @@ class StreamCall:
         if self._stream.gone is not None or not self._protocol.can_send(self._stream.id):
             return
         if self._stream.mid_message:
-            self._protocol.reset(self._stream.id, CANCEL)
+            self._protocol.reset(self._stream.id, CANCEL if code in _CANCELLED else INTERNAL_ERROR)
             return
         status = headers.trailers(code, message, details, self._trailing)
         if not self._headers_sent:
