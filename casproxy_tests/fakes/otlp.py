@@ -72,7 +72,7 @@ def otlp_receiver() -> Iterator[OtlpReceiver]:
         try:
             yield receiver
         finally:
-            server.stop(0).wait()
+            server.stop(None).wait()  # with a number, even 0, grpcio starts a thread that may end later
 
 
 def _span(span: Any) -> ReceivedSpan:

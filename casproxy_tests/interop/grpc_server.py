@@ -89,7 +89,7 @@ def main() -> None:
         if line == "stop\n":
             server.stop(10).wait()
             print("stopped", flush=True)
-    server.stop(0).wait()
+    server.stop(None).wait()
 
 
 if __name__ == "__main__":
