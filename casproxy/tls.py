@@ -12,7 +12,8 @@ from contextlib import suppress
 
 import trio
 
-READ_SIZE = 256 * 1024
+from casproxy.sockets import READ_SIZE, receive_some
+
 RECORD_SIZE = 16 * 1024
 """The most one TLS record carries; asking for more at once only allocates more."""
 WRITE_SIZE = 64 * 1024
@@ -119,7 +120,7 @@ class TlsStream(trio.abc.Stream):
             await self.transport_stream.aclose()
 
     async def _fill(self) -> None:
-        data = await self.transport_stream.receive_some(READ_SIZE)
+        data = await receive_some(self.transport_stream)
         if data:
             self._incoming.write(data)
         else:
