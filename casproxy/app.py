@@ -19,13 +19,9 @@ from __future__ import annotations
 
 import math
 import os
-import signal
-import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -42,10 +38,10 @@ from casproxy.config.memory import memory_budget
 from casproxy.config.model import Auth, TlsConfig
 from casproxy.config.model import Server as ServerSection
 from casproxy.errors import ConfigError
-from casproxy.listen import address_of, open_port
 from casproxy.observation import Observation, open_observation
 from casproxy.observe.metrics import Metrics
 from casproxy.pipeline.api import Limits
+from casproxy.ports import Doors
 from casproxy.rpc.api import Method
 from casproxy.rpc.patience import ConnectionTimeouts
 from casproxy.rpc.server import Server, ServerSettings
@@ -54,15 +50,15 @@ from casproxy.secrets.resolve import cache_settings, open_checked_source
 from casproxy.services import registry
 from casproxy.services.errors import error_interceptor
 from casproxy.services.readiness import Readiness
+from casproxy.signals import serve_until_signalled
 from casproxy.storage.api import BackendResolver
 from casproxy.storage.oci.staging import Staging
 from casproxy.storage.oci.stores import OciSettings
 from casproxy.storage.stack import open_stack
 from casproxy.web import port
-from casproxy.web.asgi import AsgiApp, pages
-from casproxy.web.exposition import metrics_pages
+from casproxy.web.asgi import AsgiApp
 from casproxy.web.pace import PaceLimits
-from casproxy.web.server import HttpSettings, serve_http
+from casproxy.web.server import HttpSettings, serve_listener
 from casproxy.wire.guard import AbuseLimits
 from casproxy.wire.protocol import WireSettings
 
@@ -71,71 +67,13 @@ log = structlog.get_logger("casproxy.app")
 _LAST_ANSWERS_SECONDS = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The listening sockets of one server. Whoever serves from one closes it."""
-
-    grpc: socket.socket
-    http: socket.socket
-    metrics: socket.socket
-
-    def addresses(self) -> dict[str, str]:
-        """Where each of them is reached, by name."""
-        return {"grpc": address_of(self.grpc), "http": address_of(self.http), "metrics": address_of(self.metrics)}
-
-    def numbers(self) -> tuple[int, ...]:
-        """The ports themselves: nobody may make this server connect to them."""
-        return tuple(bound.getsockname()[1] for bound in (self.grpc, self.http, self.metrics))
-
-
-@contextmanager
-def open_ports(config: Config) -> Iterator[Ports]:
-    """Bind the three ports of ``server``; ``ConfigError`` when one cannot be had. Closes what is left at the end."""
-    server = config.server
-    with ExitStack() as opened:
-
-        def bind(setting: str, addr: str, network: str) -> socket.socket:
-            return opened.enter_context(open_port(addr, setting=f"server.{setting}.addr", network=network))
-
-        yield Ports(
-            grpc=bind("grpc", server.grpc.addr, server.grpc.network),
-            http=bind("http", server.http.addr, server.http.network),
-            metrics=bind("http_metrics", server.http_metrics.addr, server.http_metrics.network),
-        )
-
-
-async def run(config: Config, ports: Ports, *, when_ready: Callable[[], Awaitable[None]] | None = None) -> None:
+async def run(config: Config, ports: Doors, *, when_ready: Callable[[], Awaitable[None]] | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain; returns when nothing is left. Main thread only.
 
     ``when_ready`` runs once calls are accepted, and is cancelled by a drain. Errors: ``ConfigError``, ``OSError`` at
     start-up, and whatever ``when_ready`` raises; they may come in an ``ExceptionGroup``.
     """
-    app = App(config)
-    preparing = trio.CancelScope()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with trio.open_nursery() as watching:
-            watching.start_soon(_obey, signals, app, preparing, watching.cancel_scope)
-            async with trio.open_nursery() as serving:
-                await serving.start(app.serve, ports)
-                if when_ready is not None:
-                    with preparing:
-                        await when_ready()
-            watching.cancel_scope.cancel()
-
-
-async def _obey(
-    signals: AsyncIterator[int], app: App, preparing: trio.CancelScope, everything: trio.CancelScope
-) -> None:
-    """The first signal drains, the second ends everything at once."""
-    async for number in signals:
-        name = signal.Signals(number).name
-        if app.readiness.draining:
-            log.warning("second signal: ending at once", signal=name)
-            everything.cancel()
-        else:
-            log.info("draining", signal=name, grace_seconds=app.config.server.drain_grace)
-            app.drain()
-            preparing.cancel()
+    await serve_until_signalled(App(config), ports, config.server.drain_grace, when_ready)
 
 
 class App:
@@ -149,6 +87,11 @@ class App:
         staging = config.staging
         self._staging = Staging(staging.dir or Path(tempfile.gettempdir()), staging.quota)
 
+    @property
+    def draining(self) -> bool:
+        """The drain drawn above has begun."""
+        return self.readiness.draining
+
     def drain(self) -> None:
         """Begin the drain drawn above; ``serve`` returns at its end. Idempotent."""
         if not self._drain.is_set():
@@ -156,9 +99,9 @@ class App:
         self.readiness.drain()
         self._drain.set()
 
-    async def serve(self, ports: Ports, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def serve(self, doors: Doors, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start up, serve, drain. Started when calls are accepted. Cancelled: everything ends at once."""
-        config, addresses = self.config, ports.addresses()
+        config, addresses = self.config, doors.addresses()
         tls = _tls_context(config.server.grpc.tls_config)
         async with (
             open_observation(config, self.readiness) as observation,
@@ -170,7 +113,7 @@ class App:
                 fs_root=config.storage.fs.root,
                 read_secret=secrets.read,
                 drop_secret=secrets.drop,
-                oci=oci_settings(config, ports.numbers()),
+                oci=oci_settings(config, doors.numbers()),
                 staging=self._staging,
             ) as stack,
             trio.open_nursery() as http,
@@ -181,12 +124,12 @@ class App:
             verifier = _verifier(keys, config.auth)
             stop_http = trio.Event()
             app = self._http_app(backends, observation, verifier)
-            await http.start(serve_http, app, ports.http, stop_http, self._http_settings(metrics))
-            await http.start(serve_http, pages(metrics_pages(metrics)), ports.metrics, stop_http)
+            await http.start(serve_listener, app, doors.open_http(), stop_http, self._http_settings(metrics))
+            await http.start(doors.serve_metrics, metrics, stop_http)
             async with trio.open_nursery() as grpc:
                 server = self._server(methods, observation, verifier, tls)
                 observation.server(server)
-                await grpc.start(server.serve, [trio.SocketListener(trio.socket.from_stdlib_socket(ports.grpc))])
+                await grpc.start(server.serve, [doors.open_grpc()])
                 self.readiness.started()
                 log.info("serving", version=__version__, **addresses)
                 task_status.started()

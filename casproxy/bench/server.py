@@ -17,7 +17,7 @@ from pathlib import Path
 
 import trio
 
-from casproxy.app import App, Ports, open_ports
+from casproxy.app import App
 from casproxy.auth.claims import Claims, Role
 from casproxy.auth.mint import generate_keypair, mint
 from casproxy.bench.control import serve_questions
@@ -38,6 +38,7 @@ from casproxy.config.model import (
 )
 from casproxy.files import write_private
 from casproxy.observe import log
+from casproxy.ports import Ports, open_ports
 from casproxy.secrets.api import Secret
 from casproxy.services import registry
 from casproxy.storage.api import Backend, BackendResolver, Tenant

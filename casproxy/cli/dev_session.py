@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-from casproxy.app import Ports, run
+from casproxy.app import run
 from casproxy.cli.dev_file import DevFile
 from casproxy.cli.dev_screen import show
 from casproxy.dev.place import BACKEND, ORG_ID, SECRET_ID, Place, prepare
@@ -19,6 +19,7 @@ from casproxy.dev.trial import make_trip
 from casproxy.files import write_private
 from casproxy.listen import address_of, open_port
 from casproxy.observe import log
+from casproxy.ports import Ports
 
 _HOST = "127.0.0.1"
 

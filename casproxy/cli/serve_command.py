@@ -32,9 +32,10 @@ def _run(args: argparse.Namespace) -> int:
     import structlog
     import trio
 
-    from casproxy.app import open_ports, run
+    from casproxy.app import run
     from casproxy.config.load import load
     from casproxy.observe import log
+    from casproxy.ports import open_ports
 
     loaded = load(args.conf, os.environ)
     config = loaded.config

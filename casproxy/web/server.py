@@ -55,7 +55,26 @@ async def serve_http(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve ``app`` on ``listener``, a listening socket that belongs to this call from here on.
+    """Serve ``app`` on ``listener``, a listening socket that belongs to this call from here on. See below."""
+    with listener:
+        await serve_listener(app, http_listener(listener), stop, settings, task_status=task_status)
+
+
+def http_listener(listener: socket.socket) -> trio.SocketListener:
+    """What accepts from a listening socket, which belongs to it from here on."""
+    _tune(listener)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+
+
+async def serve_listener(
+    app: AsgiApp,
+    listener: trio.abc.Listener[trio.SocketStream],
+    stop: trio.Event,
+    settings: HttpSettings = HttpSettings(),
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve ``app`` to whom ``listener`` accepts; the listener belongs to this call from here on.
 
     Started once requests are answered; returns when ``stop`` is set and requests in flight ended or ran out of grace.
     """
@@ -76,21 +95,20 @@ async def serve_http(
         finally:
             connected -= 1
 
-    with listener:
-        _tune(listener)
-        async with trio.open_nursery() as connections:
-            async with trio.open_nursery() as accepting:
-                port = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-                accepting.start_soon(_accept, serve_connection, port, connections)
-                task_status.started()
-                await stop.wait()
-                accepting.cancel_scope.cancel()
-            await context.terminated.set()
-            connections.cancel_scope.deadline = trio.current_time() + settings.grace()
+    async with listener, trio.open_nursery() as connections:
+        async with trio.open_nursery() as accepting:
+            accepting.start_soon(_accept, serve_connection, listener, connections)
+            task_status.started()
+            await stop.wait()
+            accepting.cancel_scope.cancel()
+        await context.terminated.set()
+        connections.cancel_scope.deadline = trio.current_time() + settings.grace()
 
 
-async def _accept(serve_connection: Any, port: trio.SocketListener, connections: trio.Nursery) -> None:
-    await trio.serve_listeners(serve_connection, [port], handler_nursery=connections)
+async def _accept(
+    serve_connection: Any, listener: trio.abc.Listener[trio.SocketStream], connections: trio.Nursery
+) -> None:
+    await trio.serve_listeners(serve_connection, [listener], handler_nursery=connections)
 
 
 def _tune(listener: socket.socket) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import trio
 
-from casproxy.app import App, open_ports
+from casproxy.app import App
 from casproxy.config import Config
 from casproxy.dev.place import Place, prepare
+from casproxy.ports import open_ports
 
 ANY = "127.0.0.1:0"
 

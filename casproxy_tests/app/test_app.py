@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from casproxy._proto.google.bytestream import bytestream_pb2
-from casproxy.app import App, open_ports
+from casproxy.app import App
 from casproxy.client import open_client
 from casproxy.config import Config
 from casproxy.config.model import Fs, Storage, TlsConfig
@@ -31,6 +31,7 @@ from casproxy.digest import Digest
 from casproxy.errors import ConfigError
 from casproxy.gob import encode_resource_name
 from casproxy.observe import log
+from casproxy.ports import open_ports
 from casproxy.rpc.channel import open_channel
 from casproxy.rpc.errors import RpcError
 from casproxy.wire.metadata import Metadata

@@ -40,6 +40,7 @@ from casproxy.dev.place import Place, prepare
 from casproxy.digest import Digest
 from casproxy.observation import Observation
 from casproxy.observe import log
+from casproxy.ports import open_ports
 from casproxy.rpc.api import Interceptor
 from casproxy.secrets.api import SecretSource
 from casproxy.services.readiness import Readiness
@@ -147,7 +148,7 @@ def _serve(kind: str, directory: Path, addresses: Mapping[str, str]) -> None:
         config = place.config(grpc=anywhere, http=anywhere, metrics=anywhere)
         if kind == "all":
             config = _everything(config, addresses)
-        with casproxy.app.open_ports(config) as ports:
+        with open_ports(config) as ports:
 
             async def tell() -> None:
                 await trio.to_thread.run_sync(_tell, directory, place, ports.addresses()["grpc"])
