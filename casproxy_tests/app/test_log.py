@@ -96,6 +96,33 @@ def test_values_under_telling_keys_are_hidden(key: str) -> None:
     assert line["secret_id"] == "shown"
 
 
+@given(st.text("?eEyYjJ.bBaArR /:hptx", max_size=30))
+def test_text_that_is_not_looked_at_closely_holds_nothing_to_hide(text: str) -> None:
+    assert logs._may_tell(text) or logs.clean(text) == text
+
+
+class _Guarded:
+    """Shows nothing of what it holds; msgspec would."""
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        self.held = "opaque"
+
+    def __repr__(self) -> str:
+        return "<guarded>"
+
+
+@pytest.mark.parametrize("value", ["\ud800", 2**70, [1, "a"], {"a": None}, _Guarded(), b"raw", {1: 2}])
+def test_values_of_any_kind_are_written_as_json_or_as_they_show_themselves(value: object) -> None:
+    out = io.StringIO()
+    logs.configure("info", "json", out)
+    structlog.get_logger().info("x", value=value, true=True, none=None, text="é\u2028")
+    wanted = {"value": value, "true": True, "none": None, "text": "é\u2028", "event": "x"}
+    [line] = out.getvalue().removesuffix("\n").split("\n")
+    assert json.loads(line).items() >= json.loads(json.dumps(wanted, default=repr)).items()
+
+
 @pytest.mark.parametrize("log_format", ["json", "console"])
 @given(text=st.text(max_size=50))
 def test_no_text_can_write_a_line_of_its_own(log_format: str, text: str) -> None:
