@@ -4,7 +4,8 @@ The end of a call, in the order it goes out::
 
     handler returned       HEADERS  DATA…  trailers(0)          RST_STREAM(NO_ERROR) if the client is still sending
     RpcError, deadline     [HEADERS DATA…] trailers(code)       the same
-    … in mid-message       RST_STREAM, its code for the status  a truncated message must not look like an end
+    … in mid-message       the rest of the message first, if the peer takes it within MESSAGE_GRACE; else
+                           RST_STREAM, its code for the status: a truncated message must not look like an end
     reset by the client    nothing
 """
 
@@ -35,6 +36,8 @@ NO_ERROR = 0
 INTERNAL_ERROR = 2
 CANCEL = 8
 _CANCELLED = (StatusCode.CANCELLED, StatusCode.DEADLINE_EXCEEDED)
+MESSAGE_GRACE = 0.5
+"""Seconds in which a cancelled call may finish the message it is sending; a drain gives it one second in all."""
 GZIP_MINIMUM = 1024
 """Smaller unary answers are not worth compressing."""
 
@@ -136,7 +139,7 @@ class StreamCall:
             await trio.lowlevel.checkpoint()
         else:
             self._send_headers()
-            await self._stream.send_message(buffers)
+            await self._stream.send_message(buffers, grace=MESSAGE_GRACE)
         self._stream.traffic.messages_sent += 1
         self._stream.traffic.bytes_sent += sum(map(len, buffers))
 
@@ -152,7 +155,7 @@ class StreamCall:
             return
         gzip = self._head.gzip and self._head.accepts_gzip and sum(map(len, self._answer)) >= GZIP_MINIMUM
         self._send_headers(gzip=gzip)
-        await self._stream.send_message(self._answer, gzip=gzip)
+        await self._stream.send_message(self._answer, gzip=gzip, grace=MESSAGE_GRACE)
 
     # -- the life of the call -------------------------------------------------------------------------
 

@@ -184,19 +184,34 @@ class MessageStream:
 
     # -- sending --------------------------------------------------------------------------------------
 
-    async def send_message(self, buffers: Sequence[Buffer], *, gzip: bool = False) -> None:
-        """Send one message; returns when all of it is queued within the peer's credit. Raises ``StreamGone``."""
-        await self.send(encode_message(buffers, gzip=gzip))
+    async def send_message(self, buffers: Sequence[Buffer], *, gzip: bool = False, grace: float = 0.0) -> None:
+        """Send one message; returns when all of it is queued within the peer's credit. Raises ``StreamGone``.
+
+        Cancelled in mid-message, the rest has ``grace`` seconds to go out all the same: behind a whole message there
+        is room for a status, behind a part only for a reset.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        unsent = [memoryview(buffer) for buffer in encode_message(buffers, gzip=gzip)]
+        try:
+            await self._send(unsent)
+        except trio.Cancelled:
+            if self.mid_message and grace:
+                with trio.move_on_after(grace, shield=True):
+                    await self._send(unsent)
+            raise
 
     async def send(self, buffers: Sequence[Buffer]) -> None:
-        """Send ``buffers`` as they are, under flow control."""
+        """Send ``buffers`` as they are, under flow control. Raises ``StreamGone``."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        views = [memoryview(buffer) for buffer in buffers]
-        left = sum(map(len, views))
+        await self._send([memoryview(buffer) for buffer in buffers])
+
+    async def _send(self, unsent: list[memoryview]) -> None:
+        """Send and take away what is in ``unsent``, under flow control."""
+        left = sum(map(len, unsent))
         try:
             while left:
                 size = min(left, await self._wait_for_capacity())
-                self._protocol.send_data(self.id, _split(views, size), size)
+                self._protocol.send_data(self.id, _split(unsent, size), size)
                 left -= size
                 self.mid_message = left > 0
                 self._wake_writer()

@@ -228,8 +228,81 @@ async def test_b08_a_response_broken_off_in_mid_message_is_reset_not_ended(mock_
         assert len(wire.peer.body(1)) == 65_535
         mock_clock.jump(2)
         peer = await wire.exchange()
+        assert peer.trace(1)[-1].startswith("DATA"), "half a second is left for the rest of the message"
+        mock_clock.jump(0.5)
+        peer = await wire.exchange()
         assert peer.trace(1)[-1] == "RST(8)"
         assert peer.status(1) is None
+        peer.credit(0, 100_000)
+        await still_works(wire)
+
+
+async def _fail_beside_a_big_answer(call: ServerCall) -> None:
+    """What a download does when its store breaks: one stage is in mid-message, and another fails."""
+
+    async def fail() -> None:
+        await trio.sleep(1)
+        raise RpcError(StatusCode.UNAVAILABLE, "the store is gone")
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            await call.send_message(bytes(200_000))
+    except* RpcError as group:
+        failure = group.exceptions[0]
+    raise failure
+
+
+async def test_b08_a_cancelled_call_ends_its_message_and_then_says_why(mock_clock: MockClock) -> None:
+    async with serving((DOWNLOAD, _fail_beside_a_big_answer)) as world:
+        wire = world.connect()
+        wire.peer.open(to(DOWNLOAD))
+        wire.peer.message(1, b"", end=True)
+        await wire.exchange()
+        mock_clock.jump(1)
+        peer = await wire.exchange()
+        assert peer.status(1) is None
+        peer.credit(0, 200_000)
+        peer.credit(1, 200_000)
+        await wire.exchange()
+        assert peer.body(1) == message(bytes(200_000))
+        assert peer.status(1) == 14
+
+
+async def test_b08_a_peer_that_takes_no_more_of_the_message_is_reset(mock_clock: MockClock) -> None:
+    async with serving((DOWNLOAD, _fail_beside_a_big_answer)) as world:
+        wire = world.connect()
+        wire.peer.open(to(DOWNLOAD))
+        wire.peer.message(1, b"", end=True)
+        await wire.exchange()
+        for seconds in (1, 0.5):
+            mock_clock.jump(seconds)
+            peer = await wire.exchange()
+        assert peer.trace(1)[-1] == "RST(2)"
+
+
+async def test_b08_a_peer_that_resets_in_the_grace_ends_it(mock_clock: MockClock) -> None:
+    left = trio.Event()
+
+    async def big(call: ServerCall) -> None:
+        try:
+            with trio.move_on_after(1):
+                await call.send_message(bytes(200_000))
+        finally:
+            left.set()
+
+    async with serving((DOWNLOAD, big), (UNARY, echo)) as world:
+        wire = world.connect()
+        wire.peer.open(to(DOWNLOAD))
+        wire.peer.message(1, b"", end=True)
+        await wire.exchange()
+        mock_clock.jump(1)
+        await wire.exchange()
+        assert not left.is_set()
+        wire.peer.reset(1)
+        peer = await wire.exchange()
+        assert left.is_set()
+        assert peer.trace(1)[-1].startswith("DATA")
         peer.credit(0, 100_000)
         await still_works(wire)
 
