@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import httpx
@@ -71,7 +71,16 @@ def hour(tmp_path_factory: pytest.TempPathFactory) -> Hour:
             async with serving(config) as server:
                 return await _live_an_hour(server, place)
 
-        return trio.run(live)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("casproxy.observation.watch_lag", _report_the_lag_of_a_good_day)
+            return trio.run(live)
+
+
+async def _report_the_lag_of_a_good_day(report: Callable[[float], None]) -> None:
+    """Instead of this machine's, which is busy with tests: the hour tells of the service, not of the machine."""
+    while True:
+        report(0.002)
+        await trio.sleep(0.01)
 
 
 async def _live_an_hour(server: Serving, place: Place) -> Hour:
@@ -226,7 +235,6 @@ def test_each_alert_says_what_to_do_on_its_page() -> None:
 
 
 def test_no_alert_fires_on_a_good_day(prometheus: Prometheus, hour: Hour) -> None:
-    """But for lag, which is this machine's while it runs tests; its rule is tried with made-up figures by promtool."""
     [group] = yaml.safe_load(ALERTS.read_text())["groups"]
-    for rule in (rule for rule in group["rules"] if rule["alert"] != "CasproxyLagging"):
+    for rule in group["rules"]:
         assert not prometheus.query(rule["expr"], hour.end), rule["alert"]
