@@ -8,8 +8,8 @@ tokens. A call that fails takes its request id along, as ``x-request-id`` in the
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,30 +59,33 @@ def observe_calls(metrics: Metrics, who_calls: WhoCalls) -> Interceptor:
         started = time.perf_counter()
         metrics.call_started(call.info)
         code = StatusCode.OK
-        with structlog.contextvars.bound_contextvars(request_id=request_id.text, **_trace(call.metadata)):
-            try:
-                await handler(call)
-            except BaseException as error:
-                code = code_of(error, call)
-                call.add_trailing_metadata("x-request-id", request_id.text)
-                raise
-            finally:
-                _report(call, metrics, who_calls(call), code, time.perf_counter() - started)
+        names = structlog.contextvars.bind_contextvars(request_id=request_id.text, **_trace(call.metadata))
+        try:
+            await handler(call)
+        except BaseException as error:
+            code = code_of(error, call)
+            call.add_trailing_metadata("x-request-id", request_id.text)
+            raise
+        finally:
+            _report(call, metrics, who_calls(call), code, time.perf_counter() - started)
+            structlog.contextvars.reset_contextvars(**names)
 
     return observe
 
 
 def _request_id(call: ServerCall) -> RequestId:
     given = call.metadata.text("x-request-id")
-    return RequestId(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
+    if given and _REQUEST_ID.fullmatch(given):
+        return RequestId(given)
+    return RequestId(f"{random.getrandbits(64):016x}")
 
 
 def _trace(metadata: Metadata) -> dict[str, str]:
     """The trace a call is part of: ours when it is traced here, else its caller's (W3C Trace Context)."""
-    if "trace_id" in structlog.contextvars.get_contextvars():
-        return {}
     found = _TRACE_PARENT.fullmatch(metadata.text("traceparent"))
-    return {"trace_id": found[1]} if found else {}
+    if found is None or "trace_id" in structlog.contextvars.get_contextvars():
+        return {}
+    return {"trace_id": found[1]}
 
 
 def code_of(error: BaseException, call: ServerCall) -> StatusCode:

@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 
 from casproxy import __version__
 from casproxy.observe.facts import Caller
+from casproxy.observe.series import Children, MethodSeries
 from casproxy.observe.timed import RESULTS
 from casproxy.rpc.api import MethodInfo, Traffic
 from casproxy.rpc.limits import LIMITS
@@ -50,6 +51,7 @@ class Metrics:
         # a timestamp series beside every counter doubles the scrape, and nobody queries it
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        self._methods: dict[str, MethodSeries] = {}
         self._backends: frozenset[str] = frozenset()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
@@ -77,6 +79,7 @@ class Metrics:
             "direction",
             "backend",
         )
+        self._bytes_of = Children(self._bytes)
         self._org_bytes = (
             self._counter("casproxy_org_message_bytes", "The same by the caller's organisation.", "direction", "org")
             if per_org
@@ -97,6 +100,7 @@ class Metrics:
             "operation",
             "result",
         )
+        self._backend_seconds_of = Children(self._backend_seconds)
         self._secret_seconds = self._histogram(
             "casproxy_secret_lookup_seconds", "Look-ups in the secret source.", _REQUEST_BUCKETS_SECONDS, "result"
         )
@@ -119,10 +123,7 @@ class Metrics:
         """Let every series be there, at 0. ``backends``: the types served; ``requests``: what they are asked."""
         self._backends |= frozenset(backends)
         for info in methods:
-            for metric in (self._started, self._received, self._sent, self._seconds, self._in_flight):
-                metric.labels(*_labels(info))
-            for code in StatusCode:
-                self._handled.labels(*_labels(info), grpc_code_name(code))
+            self._series(info)
         for backend, direction in product(backends, ("in", "out")):
             self._bytes.labels(direction, backend)
         for backend in backends:
@@ -133,29 +134,48 @@ class Metrics:
         for result in RESULTS:
             self._secret_seconds.labels(result)
 
+    def _series(self, info: MethodInfo) -> MethodSeries:
+        series = self._methods.get(info.path)
+        if series is None:
+            labels = (info.kind.value, info.service, info.name)
+            series = self._methods[info.path] = MethodSeries(
+                started=self._started.labels(*labels),
+                received=self._received.labels(*labels),
+                sent=self._sent.labels(*labels),
+                seconds=self._seconds.labels(*labels),
+                in_flight=self._in_flight.labels(*labels),
+                handled={code: self._handled.labels(*labels, grpc_code_name(code)) for code in StatusCode},
+            )
+        return series
+
     # -- what happened ----------------------------------------------------------------------------------
 
     def call_started(self, info: MethodInfo) -> None:
         """A call has arrived."""
-        self._started.labels(*_labels(info)).inc()
-        self._in_flight.labels(*_labels(info)).inc()
+        series = self._series(info)
+        series.started.inc()
+        series.in_flight.inc()
 
     def call_ended(self, info: MethodInfo, code: StatusCode, seconds: float) -> None:
         """A call has ended with ``code`` after ``seconds``."""
-        self._handled.labels(*_labels(info), grpc_code_name(code)).inc()
-        self._seconds.labels(*_labels(info)).observe(seconds)
-        self._in_flight.labels(*_labels(info)).dec()
+        series = self._series(info)
+        series.handled[code].inc()
+        series.seconds.observe(seconds)
+        series.in_flight.dec()
 
     def call_carried(self, info: MethodInfo, traffic: Traffic, caller: Caller | None) -> None:
         """What one call carried; ``caller`` None for a call without a token."""
-        self._received.labels(*_labels(info)).inc(traffic.messages_received)
-        self._sent.labels(*_labels(info)).inc(traffic.messages_sent)
+        series = self._series(info)
+        series.received.inc(traffic.messages_received)
+        series.sent.inc(traffic.messages_sent)
         if caller is None:
             return
-        for direction, count in (("in", traffic.bytes_received), ("out", traffic.bytes_sent)):
-            self._bytes.labels(direction, self.known_backend(caller.backend)).inc(count)
-            if self._org_bytes is not None:
-                self._org_bytes.labels(direction, caller.org).inc(count)
+        backend = self.known_backend(caller.backend)
+        self._bytes_of["in", backend].inc(traffic.bytes_received)
+        self._bytes_of["out", backend].inc(traffic.bytes_sent)
+        if self._org_bytes is not None:
+            self._org_bytes.labels("in", caller.org).inc(traffic.bytes_received)
+            self._org_bytes.labels("out", caller.org).inc(traffic.bytes_sent)
 
     def known_backend(self, name: str) -> str:
         """The label for a backend type: its name, or ``other`` for one that is not served."""
@@ -172,7 +192,7 @@ class Metrics:
 
     def report_backend(self, backend: str, operation: str, result: str, seconds: float) -> None:
         """A request to a store has ended."""
-        self._backend_seconds.labels(self.known_backend(backend), operation, result).observe(seconds)
+        self._backend_seconds_of[self.known_backend(backend), operation, result].observe(seconds)
 
     def report_secret(self, result: str, seconds: float) -> None:
         """A look-up in the secret source has ended."""
@@ -227,7 +247,3 @@ class _Asked(Collector):
 def grpc_code_name(code: StatusCode) -> str:
     """The code as the Go libraries spell it in labels: ``INVALID_ARGUMENT`` -> ``InvalidArgument``, ``OK`` stays."""
     return "OK" if code is StatusCode.OK else "".join(word.capitalize() for word in code.name.split("_"))
-
-
-def _labels(info: MethodInfo) -> tuple[str, str, str]:
-    return (info.kind.value, info.service, info.name)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, TypeVar
 
 from casproxy.wire.framing import Part
@@ -38,11 +38,11 @@ class MethodInfo:
     service: str
     name: str
     kind: MethodKind
+    path: str = field(init=False, repr=False, compare=False)
+    """The HTTP/2 ``:path``."""
 
-    @property
-    def path(self) -> str:
-        """The HTTP/2 ``:path``."""
-        return f"/{self.service}/{self.name}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", f"/{self.service}/{self.name}")  # once, and not for every call
 
 
 @dataclass(slots=True)
