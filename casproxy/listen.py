@@ -42,6 +42,15 @@ def address_of(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def reached_at(address: str, *, setting: str, network: str = "tcp") -> tuple[str, int]:
+    """Host and port by which this machine's programs reach what listens on ``address``; ``ConfigError`` for port 0."""
+    host, port = _split(address, setting)
+    if not port:
+        raise ConfigError(f"{setting}: {address} is any free port, so nobody can know which; set a port")
+    every = {"": "::1" if network == "tcp6" else "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+    return every.get(host, host), port
+
+
 def _split(address: str, setting: str) -> tuple[str, int]:
     match = _FORM.fullmatch(address)
     if match is None or int(match["port"]) > 65535:

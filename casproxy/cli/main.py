@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from casproxy import __version__
 from casproxy.cli.parser import Parser, UsageError, parse, unknown_command
 
-COMMANDS = ("dev", "serve", "upload", "download", "describe", "status", "token", "keys", "secrets", "config", "bench")
+COMMANDS = ("dev", "serve", "upload", "download", "describe", "status", "probe", "token", "keys", "secrets", "config", "bench")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
