@@ -16,6 +16,8 @@ method or by touching the named attributes, here and nowhere else, so that an up
   without END_STREAM on a stream that may send, which need no state transition.
 * hpack decodes and encodes headers for whatever a peer makes it cost  -> ``wire.hpack_decoder`` and
   ``wire.hpack_encoder``, which have limits.
+* ``send_headers`` spends 30 µs on a block that is known beforehand  -> ``send_ready`` does its state transitions
+  (``headers_sent``, ``trailers_sent``, ``state``, ``stream_closed_by`` of an open stream's machine) and no other.
 * it stores every setting a peer sends, also those nobody knows: 65,536 of them are 50 MB for a frame of 400 KB
   -> unknown ones are dropped (RFC 9113, 6.5.2: they are to be ignored).
 * it remembers 65,536 closed streams a connection, 8 MB  -> ``MAX_CLOSED_STREAMS``.
@@ -28,17 +30,19 @@ from __future__ import annotations
 import struct
 
 from h2.config import H2Configuration
-from h2.connection import H2Connection
+from h2.connection import ConnectionState, H2Connection
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, DataReceived, Event, StreamReset
 from h2.exceptions import InvalidBodyLengthError, ProtocolError
 from h2.settings import SettingCodes
+from h2.stream import StreamClosedBy, StreamState
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, RstStreamFrame, SettingsFrame
 
 from casproxy.wire.hpack_decoder import LeanDecoder
 from casproxy.wire.hpack_encoder import CappedEncoder
 
 FRAME_HEADER = struct.Struct(">HBBBL")
+_HEADERS, _END_HEADERS, _END_STREAM = 0x1, 0x4, 0x1
 _SETTINGS = frozenset(map(int, SettingCodes))
 _MALFORMED = ("Invalid content-length", "Conflicting content-length", "Trailers must have END_STREAM")
 """How h2's messages about one stream's headers begin; they have no class of their own."""
@@ -132,3 +136,32 @@ class H2(H2Connection):
         self.outbound_flow_control_window -= size
         stream.outbound_flow_control_window -= size
         return FRAME_HEADER.pack(size >> 8, size & 0xFF, 0, 0, stream_id)
+
+    def send_ready(self, stream_id: int, block: bytes, *, end: bool) -> bool:
+        """Queue a server's header block that was encoded in advance: the response's first, or trailers with ``end``.
+
+        False, and nothing is done, where ``send_headers`` has to: a stream in any unusual state, or a change of the
+        table's size that the next block must announce (RFC 7541, 4.2).
+        """
+        if self.state_machine.state is not ConnectionState.SERVER_OPEN or self.encoder.header_table.resized:
+            return False
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            return False
+        machine = stream.state_machine
+        if machine.state is not StreamState.HALF_CLOSED_REMOTE and machine.state is not StreamState.OPEN:
+            return False
+        if end is not bool(machine.headers_sent) or machine.trailers_sent:
+            return False
+        if end:
+            machine.trailers_sent = True
+            if machine.state is StreamState.OPEN:
+                machine.state = StreamState.HALF_CLOSED_LOCAL
+            else:
+                machine.state = StreamState.CLOSED
+                machine.stream_closed_by = StreamClosedBy.SEND_END_STREAM
+        else:
+            machine.headers_sent = True
+        size, flags = len(block), _END_HEADERS | _END_STREAM if end else _END_HEADERS
+        self._data_to_send += FRAME_HEADER.pack(size >> 8, size & 0xFF, _HEADERS, flags, stream_id) + block
+        return True

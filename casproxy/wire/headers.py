@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from casproxy.wire import metadata
 from casproxy.wire.errors import CallRefusal, HttpRefusal, MalformedHeaders
 from casproxy.wire.events import RawHeaders
 from casproxy.wire.metadata import Metadata, Value
+from casproxy.wire.ready_headers import ReadyHeaders
 from casproxy.wire.status import StatusCode, from_http_status
 
 CONTENT_TYPE = b"application/grpc"
@@ -26,6 +27,10 @@ _STATUS = re.compile(rb"\d{1,3}")
 _UNIT_SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _CONNECTION_SPECIFIC = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 _REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":path", b":authority"))
+_RESPONSE = ReadyHeaders(
+    [(b":status", b"200"), (b"content-type", CONTENT_TYPE), (b"grpc-accept-encoding", ACCEPT_ENCODING)]
+)
+_OK = ReadyHeaders([(b"grpc-status", b"0")])
 _TRANSPORT = frozenset((b"te", b"content-type", b"content-length", b"host"))
 
 
@@ -151,17 +156,15 @@ def plain_headers(http_status: int) -> RawHeaders:
 
 def response_headers(*, gzip: bool = False) -> RawHeaders:
     """The headers before the first message. They name an encoding only when it is not identity."""
-    headers = [(b":status", b"200"), (b"content-type", CONTENT_TYPE)]
-    if gzip:
-        headers.append((b"grpc-encoding", b"gzip"))
-    headers.append((b"grpc-accept-encoding", ACCEPT_ENCODING))
-    return headers
+    return [*_RESPONSE, (b"grpc-encoding", b"gzip")] if gzip else _RESPONSE
 
 
 def trailers(
-    code: StatusCode, message: str = "", details: bytes = b"", custom: Iterable[tuple[str, Value]] = ()
+    code: StatusCode, message: str = "", details: bytes = b"", custom: Collection[tuple[str, Value]] = ()
 ) -> RawHeaders:
     """The status as trailers; put ``response_headers()`` in front of them for Trailers-Only."""
+    if code is StatusCode.OK and not (message or details or custom):
+        return _OK
     fields = [(b"grpc-status", b"%d" % code)]
     if message:
         fields.append((b"grpc-message", metadata.encode_message(message)))

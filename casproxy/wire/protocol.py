@@ -26,6 +26,7 @@ from casproxy.wire.framing import Buffer
 from casproxy.wire.guard import AbuseLimits, Guard, TooMuch
 from casproxy.wire.h2_seam import H2
 from casproxy.wire.inbound import FrameReader, Received
+from casproxy.wire.ready_headers import ReadyHeaders
 
 MANY_STREAMS = 250
 _LIMITS: dict[type[ProtocolError], str] = {FrameTooLargeError: "frame_size"}
@@ -258,7 +259,8 @@ class Protocol:
         if not self.can_send(stream_id):
             return
         self._guard.sent_content()
-        self._h2.send_headers(stream_id, headers, end_stream=end)
+        if type(headers) is not ReadyHeaders or not self._h2.send_ready(stream_id, headers.block, end=end):
+            self._h2.send_headers(stream_id, headers, end_stream=end)
 
     def end_stream(self, stream_id: int) -> None:
         """Queue a half-close, unless the stream is closed already."""

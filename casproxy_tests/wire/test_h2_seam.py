@@ -47,3 +47,19 @@ def test_the_internals_of_a_stream_are_where_they_were() -> None:
     assert stream._inbound_window_manager.current_window_size == 65_535
     assert (stream._expected_content_length, stream._actual_content_length) == (None, 0)
     assert stream.outbound_flow_control_window == 65_535
+
+
+def test_the_internals_of_an_answer_are_where_they_were() -> None:
+    client, server = H2(client_side=True), H2(client_side=False)
+    client.initiate_connection()
+    client.send_headers(1, [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"x")])
+    server.initiate_connection()
+    server.receive_data(client.data_to_send())
+    machine = server.streams[1].state_machine
+    assert not machine.headers_sent
+    server.send_headers(1, [(b":status", b"200")])
+    assert (machine.headers_sent, bool(machine.trailers_sent)) == (True, False)
+    server.send_headers(1, [(b"grpc-status", b"0")], end_stream=True)
+    assert (machine.trailers_sent, machine.state) == (True, StreamState.HALF_CLOSED_LOCAL)
+    assert isinstance(server._data_to_send, bytearray)
+    assert server.encoder.header_table.resized is False
