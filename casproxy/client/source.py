@@ -19,14 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+from casproxy.client.hashing import hash_file
 from casproxy.client.progress import Phase, Progress
-from casproxy.client.worker_file import PIECE_SIZE, WorkerFile, in_worker, write_all
+from casproxy.client.worker_file import WorkerFile, in_worker, write_all
 from casproxy.digest import Digest
 
 UploadData: TypeAlias = Path | bytes | AsyncIterable[bytes]
 """What can be uploaded."""
-
-_HASH_STEP = 8  # pieces per visit to the worker thread: rare enough to be free, often enough to be cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,13 @@ class Source:
         if isinstance(self._content, io.BytesIO):
             return self._content.read(size)
         return await self._content.read(size)
+
+    async def rewind(self) -> None:
+        """Back to the start, to be read once more."""
+        if isinstance(self._content, io.BytesIO):
+            self._content.seek(0)
+        else:
+            await self._content.run(lambda raw: raw.seek(0))
 
 
 @asynccontextmanager
@@ -71,28 +77,9 @@ async def _hashed(label: str, file: WorkerFile, progress: Progress, digest: Dige
     total = await file.run(lambda raw: os.fstat(raw.fileno()).st_size)
     if digest is not None:
         return Source(label, digest, total, file)
-    state, done = hashlib.sha256(), 0
-    while step := await file.run(partial(_hash_step, state, total - done)):
-        done += step
-        progress(Phase.HASH, done, total)
+    state, done = await hash_file(file, total, progress)
     await file.run(lambda raw: raw.seek(0))
     return Source(label, Digest(state.hexdigest()), done, file)
-
-
-def _hash_step(state: hashlib._Hash, left: int, file: io.FileIO) -> int:
-    """Blocking: hash the next few pieces of the ``left`` bytes; returns how many bytes that was, 0 at the end.
-
-    What is appended meanwhile is not looked at: a log that grows as fast as it is read would never end.
-    """
-    done = 0
-    buffer = memoryview(bytearray(PIECE_SIZE))
-    for _ in range(_HASH_STEP):
-        got = file.readinto(buffer[: left - done]) or 0
-        state.update(buffer[:got])
-        done += got
-        if got == 0:
-            break
-    return done
 
 
 @asynccontextmanager

@@ -15,10 +15,10 @@ from casproxy.client.messages import read_response_data, write_request_head
 from casproxy.client.progress import Phase, Progress
 from casproxy.client.source import Source
 from casproxy.client.worker_file import PIECE_SIZE
-from casproxy.digest import Digest
 from casproxy.errors import ArtifactCorrupt, DigestMismatch
 from casproxy.rpc.api import ClientCall
 from casproxy.rpc.errors import RpcError
+from casproxy.storage.api import Resource
 from casproxy.wire.status import StatusCode
 
 Sink: TypeAlias = Callable[[memoryview], Awaitable[None]]
@@ -64,26 +64,49 @@ async def receive_write_answer(call: ClientCall) -> int:
         raise UnexpectedAnswer("the server's answer to the upload is not a WriteResponse") from error
 
 
-async def receive_artifact(call: ClientCall, digest: Digest, size: int, sink: Sink, progress: Progress) -> None:
-    """Pass every byte to ``sink``, the last piece only after the sha256 of all of them was ``digest``.
+class Receiver:
+    """One artifact on its way to a sink, over one call or several, each going on where the last one ended.
 
-    ``size``: what the server said the artifact has, bytes; for ``progress`` only. Raises ``ArtifactCorrupt`` when the
-    bytes are others, ``RpcError`` as the server does.
+    Every byte goes to ``sink``, the last piece only after the sha256 of all of them was the digest. ``state`` and
+    ``offset``: the sha256 state and the number of the bytes that the sink has already.
     """
-    state, done, held = hashlib.sha256(), 0, memoryview(b"")
-    while (message := await call.receive_message()) is not None:
-        piece = _piece(message)
-        if not piece:
-            continue  # a keepalive
-        if held:
-            await sink(held)
-        state.update(piece)
-        done, held = done + len(piece), piece
-        progress(Phase.RECEIVE, done, max(size, done))
-    if state.hexdigest() != digest.hex:
-        raise ArtifactCorrupt(got=state.hexdigest(), want=digest.hex)
-    if held:
-        await sink(held)
+
+    def __init__(
+        self, artifact: Resource, sink: Sink, progress: Progress, state: hashlib._Hash | None = None, offset: int = 0
+    ) -> None:
+        self.artifact = artifact
+        self._sink = sink
+        self._progress = progress
+        self._state = state or hashlib.sha256()
+        self._held = memoryview(b"")
+        self.offset = offset
+        """Bytes that have arrived: where the next call goes on."""
+        self.resumed = offset > 0
+        """Whether a call began in the middle: then a mismatch may be due to what was there before."""
+
+    async def receive(self, call: ClientCall) -> None:
+        """Take what one Read from ``offset`` brings, to its end. Raises ``RpcError`` as the server does."""
+        self.resumed = self.resumed or self.offset > 0
+        while (message := await call.receive_message()) is not None:
+            piece = _piece(message)
+            if not piece:
+                continue  # a keepalive
+            if self.resumed and self.offset + len(piece) > self.artifact.size:
+                raise UnexpectedAnswer(
+                    "the server sent more than the rest of the artifact: it cannot resume a download"
+                )
+            if self._held:
+                await self._sink(self._held)
+            self._state.update(piece)
+            self.offset, self._held = self.offset + len(piece), piece
+            self._progress(Phase.RECEIVE, self.offset, max(self.artifact.size, self.offset))
+
+    async def finish(self) -> None:
+        """Let the last piece go; raises ``ArtifactCorrupt`` when the bytes are others than they should be."""
+        if self._state.hexdigest() != self.artifact.digest.hex:
+            raise ArtifactCorrupt(got=self._state.hexdigest(), want=self.artifact.digest.hex)
+        if self._held:
+            await self._sink(self._held)
 
 
 def _piece(message: bytes) -> memoryview:

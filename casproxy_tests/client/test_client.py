@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import trio
-import trio.testing
 
 from casproxy.client import (
     Client,
@@ -25,7 +24,8 @@ from casproxy.errors import ArtifactCorrupt, DigestMismatch, InvalidRequest
 from casproxy.rpc.errors import RpcError
 from casproxy.wire.status import StatusCode
 from casproxy_tests.cancellation import Run, cancel_everywhere
-from casproxy_tests.client.settle import abandoned_threads_end
+from casproxy_tests.client.settle import settled
+from casproxy_tests.client.sinks import Collected
 from casproxy_tests.fakes.artifact_server import ArtifactServer, serve
 
 SIZES = [0, 1, PIECE_SIZE - 1, PIECE_SIZE, PIECE_SIZE + 1, 3 * PIECE_SIZE + 7]
@@ -35,16 +35,6 @@ NAMES = ["plain.txt", "señal-日本語-🚀.tar.gz", 'a "b";c.bin']
 async def upload(server: ArtifactServer, *args: object, **options: object) -> Uploaded:
     async with serve(server) as address, open_client(address, "up", insecure=True) as client:
         return await client.upload(*args, **options)  # type: ignore[arg-type]
-
-
-class Collected:
-    """A sink that keeps what it got."""
-
-    def __init__(self) -> None:
-        self.content = b""
-
-    async def __call__(self, piece: memoryview) -> None:
-        self.content += piece
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -279,7 +269,7 @@ async def test_an_upload_cancelled_anywhere_leaves_nothing_open(tmp_path: Path) 
             assert run.value is None or run.value.size == len(content)
             server.stored.clear()
 
-        assert await cancel_everywhere(scenario, check, settle=_settled) > 5
+        assert await cancel_everywhere(scenario, check, settle=settled) > 5
 
 
 async def test_a_download_cancelled_anywhere_leaves_a_whole_file_or_none(tmp_path: Path) -> None:
@@ -299,15 +289,7 @@ async def test_a_download_cancelled_anywhere_leaves_a_whole_file_or_none(tmp_pat
                 assert (tmp_path / "f").read_bytes() == content
                 (tmp_path / "f").unlink()
 
-        assert await cancel_everywhere(scenario, check, settle=_settled) > 5
-
-
-async def _settled() -> None:
-    await abandoned_threads_end()
-    before = None
-    while (now := trio.lowlevel.current_statistics().tasks_living) != before:  # the server's side of the connection
-        before = now
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert await cancel_everywhere(scenario, check, settle=settled) > 5
 
 
 async def test_many_transfers_at_once(tmp_path: Path) -> None:

@@ -35,11 +35,21 @@ class ArtifactServer:
     """Reads give other bytes than were stored, with status OK."""
     fail_read_after: int | None = None
     """Reads end with UNAVAILABLE after this many pieces."""
+    failures: dict[str, int] = field(default_factory=dict)
+    """Method name -> how many of the next calls end with UNAVAILABLE; a Write after its first message."""
+    offsets: list[int] = field(default_factory=list)
+    """The ``read_offset`` of each Read."""
+    ignores_offset: bool = False
+    """Reads begin at the first byte, whatever they are asked for."""
+    cancelled: trio.Event = field(default_factory=trio.Event)
+    """Set when a stalled call was cancelled by its caller."""
     not_ready: str = ""
     answer_size: int | None = None
     """What Write answers instead of the size."""
     refuse: RpcError | None = None
     """How every call ends."""
+    refuse_read: RpcError | None = None
+    """How every Read ends, before its first piece."""
     reading: trio.Event = field(default_factory=trio.Event)
     """Set when a Read has sent its first piece."""
     stall: bool = False
@@ -66,6 +76,17 @@ class ArtifactServer:
         if self.refuse is not None:
             raise self.refuse
 
+    def _fail(self, call: ServerCall) -> None:
+        if left := self.failures.get(call.info.name, 0):
+            self.failures[call.info.name] = left - 1
+            raise RpcError(StatusCode.UNAVAILABLE, "the server restarts")
+
+    async def _stall(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.cancelled.set()
+
     async def _write(self, call: ServerCall) -> None:
         self._enter(call)
         requests: list[bytestream_pb2.WriteRequest] = []
@@ -77,13 +98,14 @@ class ArtifactServer:
             self.bytes_received += len(request.data)
             state.update(request.data)
             content += request.data
+            self._fail(call)
             name = parse(requests[0].resource_name)
             if name.digest.hex in self.stored:
                 size = len(self.stored[name.digest.hex][1])
                 await self._answer(call, bytestream_pb2.WriteResponse(committed_size=size))
                 return
         if self.stall:
-            await trio.sleep_forever()
+            await self._stall()
         if state.hexdigest() != name.digest.hex:
             raise RpcError(
                 StatusCode.INVALID_ARGUMENT, f"digest mismatch: got={state.hexdigest()}, want={name.digest.hex}"
@@ -99,9 +121,15 @@ class ArtifactServer:
     async def _read(self, call: ServerCall) -> None:
         self._enter(call)
         request = bytestream_pb2.ReadRequest.FromString(await call.receive_message() or b"")
+        self.offsets.append(request.read_offset)
         _, content = self._find(request.resource_name)
         if self.corrupt:
             content = content[:-1] + bytes([content[-1] ^ 1])
+        if not self.ignores_offset:
+            content = content[request.read_offset :]
+        self._fail(call)
+        if self.refuse_read is not None:
+            raise self.refuse_read
         for number, start in enumerate(range(0, len(content), READ_PIECE)):
             if number == self.fail_read_after:
                 raise RpcError(StatusCode.UNAVAILABLE, "the store went away")
@@ -109,10 +137,11 @@ class ArtifactServer:
             await call.send_message(response.SerializeToString())
             self.reading.set()
             if self.stall:
-                await trio.sleep_forever()
+                await self._stall()
 
     async def _describe(self, call: ServerCall) -> None:
         self._enter(call)
+        self._fail(call)
         request = resource_pb2.ResourceServiceDescribeRequest.FromString(await call.receive_message() or b"")
         name, content = self._find(request.digest)
         digest = request.digest.removeprefix("sha256:")
@@ -140,9 +169,9 @@ class ArtifactServer:
 
 
 @asynccontextmanager
-async def serve(artifacts: ArtifactServer) -> AsyncIterator[str]:
+async def serve(artifacts: ArtifactServer, port: int = 0) -> AsyncIterator[str]:
     """Serve on loopback for the block; yields ``127.0.0.1:PORT``. What the block raises is not wrapped."""
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    (listener,) = await trio.open_tcp_listeners(port, host="127.0.0.1")
     port = listener.socket.getsockname()[1]
     try:
         async with trio.open_nursery() as nursery:
