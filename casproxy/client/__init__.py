@@ -11,7 +11,7 @@ what is listed at the method. All the rest is a ``CasproxyError``. ``casproxy up
 ``status`` are this API with a terminal around it; docs/how-to/use-the-client.md is a program that runs.
 """
 
-from casproxy.client.client import UNARY_TIMEOUT, Client, ServerInfo, Uploaded, open_client, tls_context
+from casproxy.client.client import UNARY_TIMEOUT, Client, Resource, ServerInfo, Uploaded, open_client, tls_context
 from casproxy.client.errors import SourceChanged, TargetExists, TargetUnusable, UnexpectedAnswer
 from casproxy.client.progress import Phase, Progress
 from casproxy.client.retry import NO_RETRY, Retry
@@ -20,7 +20,6 @@ from casproxy.client.transfer import Sink
 from casproxy.digest import Digest
 from casproxy.errors import ArtifactCorrupt, CasproxyError, DigestMismatch, InvalidDigest, InvalidRequest
 from casproxy.rpc.errors import RpcError
-from casproxy.storage.api import Resource
 from casproxy.wire.status import StatusCode
 
 __all__ = [

@@ -28,7 +28,7 @@ from casproxy.errors import ArtifactCorrupt, DigestMismatch, InvalidRequest
 from casproxy.gob import encode_resource_name
 from casproxy.rpc.channel import Channel, open_channel
 from casproxy.rpc.errors import RpcError
-from casproxy.storage.api import Resource
+from casproxy.storage.api import Resource as Resource  # part of the API of this package
 from casproxy.wire.metadata import Metadata
 from casproxy.wire.status import StatusCode
 
