@@ -21,7 +21,11 @@ CONTENT_TYPE = b"application/grpc"
 ACCEPT_ENCODING = b"identity,gzip"
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_BAD_VALUE = re.compile(rb"[\x00\r\n]|^[ \t]|[ \t]$")
+_USUAL_NAMES = frozenset(
+    (b"content-type", b"user-agent", b"authorization", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding")
+)
+"""Need no look at their characters."""
+_NUL, _CR, _LF = 0, 13, 10
 _TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
 _STATUS = re.compile(rb"\d{1,3}")
 _UNIT_SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
@@ -67,11 +71,13 @@ def check_fields(headers: RawHeaders, *, pseudo: frozenset[bytes]) -> dict[bytes
             seen[name] = value
         else:
             regular = True
-            if not _NAME.fullmatch(name) or name in _CONNECTION_SPECIFIC:
-                raise MalformedHeaders(f"forbidden header {name!r}")
-            if name == b"te" and value != b"trailers":
-                raise MalformedHeaders("te is not trailers")
-        if _BAD_VALUE.search(value):
+            if name not in _USUAL_NAMES:
+                if not _NAME.fullmatch(name) or name in _CONNECTION_SPECIFIC:
+                    raise MalformedHeaders(f"forbidden header {name!r}")
+                if name == b"te" and value != b"trailers":
+                    raise MalformedHeaders("te is not trailers")
+        # tokens are long: octets are looked for at memchr's speed, where an expression takes 6 us
+        if _NUL in value or _CR in value or _LF in value or len(value.strip(b" \t")) != len(value):
             raise MalformedHeaders(f"forbidden character in the value of {name!r}")
     return seen
 
@@ -84,9 +90,10 @@ def parse_request(headers: RawHeaders) -> RequestHead:
     fields = dict(headers)
     if pseudo[b":method"] != b"POST":
         raise HttpRefusal(405)
-    kind = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if kind not in (CONTENT_TYPE, CONTENT_TYPE + b"+proto"):
-        raise HttpRefusal(415)
+    if fields.get(b"content-type") != CONTENT_TYPE:
+        kind = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if kind not in (CONTENT_TYPE, CONTENT_TYPE + b"+proto"):
+            raise HttpRefusal(415)
     encoding = fields.get(b"grpc-encoding", b"identity")
     if encoding not in (b"identity", b"gzip"):
         raise CallRefusal(StatusCode.UNIMPLEMENTED, "grpc-encoding is not supported")
