@@ -81,7 +81,8 @@ class Connection:
 
     def wake_writer(self) -> None:
         """Something was queued."""
-        self._writer_parked.unpark()
+        if self._writer_parked:
+            self._writer_parked.unpark()
 
     def limit_reached(self, limit: str) -> None:
         """The peer ran into the limit of this name."""

@@ -109,13 +109,18 @@ class StreamCall:
     async def receive_message(self) -> bytes | None:
         if self._info.kind not in _ONE_REQUEST:
             return await self._stream.receive_message()
+        if self._stream.peer_ended:  # all of it is here, and nothing to wait for
+            return await self._receive_only_message()
         with trio.move_on_after(self._request_timeout):
-            message = await self._stream.receive_message()
-            if message is None or await self._stream.receive_message() is not None:
-                raise RpcError(StatusCode.UNIMPLEMENTED, f"{self._info.name} takes exactly one message")
-            return message
+            return await self._receive_only_message()
         self._connection.limit_reached("slow_request")
         raise RpcError(StatusCode.DEADLINE_EXCEEDED, f"no request within {self._request_timeout:g} s")
+
+    async def _receive_only_message(self) -> bytes:
+        message = await self._stream.receive_message()
+        if message is None or await self._stream.receive_message() is not None:
+            raise RpcError(StatusCode.UNIMPLEMENTED, f"{self._info.name} takes exactly one message")
+        return message
 
     async def receive_parts(self) -> list[Part]:
         return await self._stream.receive_parts()

@@ -72,12 +72,14 @@ class MessageStream:
             size += len(chunk)
         if credit > size:
             self._protocol.hand_on(self.id, credit - size)
-        self._receivable.unpark_all()
+        if self._receivable:
+            self._receivable.unpark_all()
 
     def on_end(self) -> None:
         """The peer half-closed."""
         self.peer_ended = True
-        self._receivable.unpark_all()
+        if self._receivable:
+            self._receivable.unpark_all()
 
     def on_gone(self, reason: StreamGone) -> None:
         """The stream was reset or the connection died."""

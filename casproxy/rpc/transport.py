@@ -14,6 +14,8 @@ from casproxy.wire.framing import Buffer
 
 GATHER: Final = 256
 """Buffers per ``sendmsg``; Linux takes 1024 at most."""
+SMALL: Final = 1024
+"""Bytes of a buffer that is joined with its small neighbours: a place of its own in ``sendmsg`` costs more."""
 JOINED_WRITE: Final = 64 * 1024
 """Bytes joined for one ``send_all`` where gathering is not to be had (TLS, memory streams)."""
 
@@ -43,13 +45,30 @@ class Transport:
         ``patience`` seconds (64 KiB at once where gathering is not to be had).
         """
         if self._socket is not None:
-            await _send_gathered(self._socket, deque(buffers), patience)
+            await _send_gathered(self._socket, deque(_joined(buffers)), patience)
         else:
             await _send_joined(self._stream, buffers, patience)
 
     async def aclose(self) -> None:
         """Close without ceremony: HTTP/2 said its goodbye already."""
         await trio.aclose_forcefully(self._stream)
+
+
+def _joined(buffers: list[Buffer]) -> list[Buffer]:
+    """The same bytes, runs of small buffers as one: frame headers, prefixes, and many small answers at once."""
+    joined: list[Buffer] = []
+    run: list[Buffer] = []
+    for buffer in buffers:
+        if len(buffer) < SMALL:
+            run.append(buffer)
+            continue
+        if run:
+            joined.append(b"".join(run))
+            run = []
+        joined.append(buffer)
+    if run:
+        joined.append(b"".join(run))
+    return joined
 
 
 async def _send_gathered(socket: trio.socket.SocketType, buffers: deque[Buffer], patience: float) -> None:
