@@ -55,6 +55,7 @@ from casproxy.storage.api import BackendResolver
 from casproxy.storage.oci.staging import Staging
 from casproxy.storage.oci.stores import OciSettings
 from casproxy.storage.stack import open_stack
+from casproxy.trust import TrustStore, open_trust
 from casproxy.web import port
 from casproxy.web.asgi import AsgiApp
 from casproxy.web.pace import PaceLimits
@@ -101,19 +102,23 @@ class App:
 
     async def serve(self, doors: Doors, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start up, serve, drain. Started when calls are accepted. Cancelled: everything ends at once."""
+        with open_trust(self.config.outbound.ca_file) as trust:
+            await self._serve(doors, trust, task_status)
+
+    async def _serve(self, doors: Doors, trust: TrustStore, task_status: trio.TaskStatus[None]) -> None:
         config, addresses = self.config, doors.addresses()
         tls = _tls_context(config.server.grpc.tls_config)
         async with (
-            open_observation(config, self.readiness) as observation,
-            open_keys(config.auth) as keys,
-            open_checked_source(config.credentials_service) as source,
+            open_observation(config, self.readiness, trust) as observation,
+            open_keys(config.auth, trust.context("http/1.1")) as keys,
+            open_checked_source(config.credentials_service, trust) as source,
             observation.source(source) as watched,
             open_cache(watched, cache_settings(config.credentials_service)) as secrets,
             open_stack(
                 fs_root=config.storage.fs.root,
                 read_secret=secrets.read,
                 drop_secret=secrets.drop,
-                oci=oci_settings(config, doors.numbers()),
+                oci=oci_settings(config, doors.numbers(), trust),
                 staging=self._staging,
             ) as stack,
             trio.open_nursery() as http,
@@ -257,13 +262,13 @@ def _wire_settings(limits: GrpcLimits) -> WireSettings:
     )
 
 
-def oci_settings(config: Config, own_ports: tuple[int, ...]) -> OciSettings:
+def oci_settings(config: Config, own_ports: tuple[int, ...], trust: TrustStore) -> OciSettings:
     """The OCI backend's settings. ``own_ports``: where this process listens."""
     return OciSettings(
         allow=config.outbound.allow,
         own_ports=own_ports,
         insecure_registries=config.oci.insecure_registries,
-        ca_file=config.outbound.ca_file,
+        tls=trust.context("http/1.1"),
     )
 
 

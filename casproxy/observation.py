@@ -28,6 +28,7 @@ from casproxy.secrets.watch import EAGER, SourceWatch, WatchSettings
 from casproxy.services.readiness import Readiness
 from casproxy.storage.api import BackendResolver
 from casproxy.storage.wrappers.observed import OPERATIONS, ObservedResolver
+from casproxy.trust import TrustStore
 from casproxy.web.exchange import Exchange
 from casproxy.web.observe import Watcher
 
@@ -167,7 +168,7 @@ class Observation:
 
 
 @asynccontextmanager
-async def open_observation(config: Config, readiness: Readiness) -> AsyncIterator[Observation]:
+async def open_observation(config: Config, readiness: Readiness, trust: TrustStore) -> AsyncIterator[Observation]:
     """Open what is configured: reports, traces, the audit trail. Leaving sends what is queued, for seconds at most.
 
     Raises ``ConfigError`` for an address that is none.
@@ -177,14 +178,23 @@ async def open_observation(config: Config, readiness: Readiness) -> AsyncIterato
         if settings.sentry.dsn is not None and settings.sentry.dsn.reveal():
             from casproxy.observe.sentry import open_sentry
 
-            await stack.enter_async_context(open_sentry(settings.sentry.dsn.reveal(), settings.sentry.environment))
+            dsn, environment = settings.sentry.dsn.reveal(), settings.sentry.environment
+            await stack.enter_async_context(open_sentry(dsn, environment, trust.bundle()))
         tracing = None
         if settings.tracing.enabled:
             from casproxy.observe.tracing import TracingSettings, open_tracing
 
             chosen = settings.tracing
             tracing = await stack.enter_async_context(
-                open_tracing(TracingSettings(chosen.endpoint, chosen.insecure, chosen.sampling_ratio, chosen.propagate))
+                open_tracing(
+                    TracingSettings(
+                        chosen.endpoint,
+                        chosen.insecure,
+                        chosen.sampling_ratio,
+                        chosen.propagate,
+                        None if chosen.insecure else trust.pem,
+                    )
+                )
             )
         trail = None
         if config.nats_server.uri:
@@ -192,9 +202,8 @@ async def open_observation(config: Config, readiness: Readiness) -> AsyncIterato
             from casproxy.observe.nats import parse_servers
 
             token = config.nats_server.token
-            trail = await stack.enter_async_context(
-                open_trail(parse_servers(config.nats_server.uri, token.reveal() if token else ""))
-            )
+            servers = parse_servers(config.nats_server.uri, token.reveal() if token else "")
+            trail = await stack.enter_async_context(open_trail(servers, tls=trust.context()))
         yield Observation(config, readiness, tracing, trail)
 
 

@@ -1,9 +1,8 @@
 """Owns keys that a server publishes: fetching its JWK Set over HTTP. Refuses to know when to fetch.
 
 The operator names the address, so it may be in any network; keys from there are believed, and nothing more: no redirect
-is followed, nothing is decompressed, a body may have ``MAX_DOCUMENT`` bytes, and certificates are checked against the
-system's store (the variable ``SSL_CERT_FILE`` names another). The query of an address may hold a password, so no text
-of ours repeats it.
+is followed, nothing is decompressed, and a body may have ``MAX_DOCUMENT`` bytes. The query of an address may hold a
+password, so no text of ours repeats it.
 """
 
 from __future__ import annotations

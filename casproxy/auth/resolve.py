@@ -6,6 +6,7 @@ Several settings may name keys at once; a token is good when any of them fits.
 from __future__ import annotations
 
 import math
+import ssl
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -19,12 +20,12 @@ from casproxy.config.model import Auth
 from casproxy.errors import ConfigError
 
 
-def open_keys(auth: Auth) -> AbstractAsyncContextManager[KeyRing]:
-    """The keys that ``auth`` names, kept current until the block is left.
+def open_keys(auth: Auth, tls: ssl.SSLContext | None = None) -> AbstractAsyncContextManager[KeyRing]:
+    """The keys that ``auth`` names, kept current until the block is left. ``tls``: for the server of ``auth.jwks.url``.
 
     ``ConfigError`` when it names none, when a file is at fault, or when nothing gives a key.
     """
-    parts = _parts(auth)
+    parts = _parts(auth, tls)
     if not parts:
         raise ConfigError(
             "auth.public_key_path is not set; name the PEM file of the key that verifies tokens, or set auth.jwks"
@@ -32,14 +33,15 @@ def open_keys(auth: Auth) -> AbstractAsyncContextManager[KeyRing]:
     return open_ring(parts, RingSettings(seek_interval=auth.jwks.refetch_interval))
 
 
-def _parts(auth: Auth) -> list[KeyPart]:
+def _parts(auth: Auth, tls: ssl.SSLContext | None) -> list[KeyPart]:
     jwks, parts = auth.jwks, list[KeyPart]()
     if auth.public_key_path is not None:
         parts.append(KeyFiles(auth.public_key_path, read_key_file, setting="auth.public_key_path", max_stale=math.inf))
     if jwks.path is not None:
         parts.append(KeyFiles(jwks.path, _read_jwks_file, setting="auth.jwks.path", max_stale=jwks.max_stale))
     if jwks.url is not None:
-        parts.append(KeyUrl(jwks.url, setting="auth.jwks.url", every=jwks.refresh, max_stale=jwks.max_stale))
+        times = {"every": jwks.refresh, "max_stale": jwks.max_stale}
+        parts.append(KeyUrl(jwks.url, setting="auth.jwks.url", tls=tls, **times))
     return parts
 
 

@@ -24,6 +24,7 @@ from casproxy.errors import (
 from casproxy.secrets.resolve import open_checked_source, source_name
 from casproxy.storage.api import Backend, BackendResolver, Tenant
 from casproxy.storage.stack import OCI, open_stack
+from casproxy.trust import TrustStore, open_trust
 
 _PROBE: Final = Digest.of(b"casproxy config check --live")
 _SECONDS: Final = 60.0
@@ -45,19 +46,21 @@ def parse_tenant(text: str) -> Tenant:
 
 async def check_live(config: Config, tenants: Sequence[Tenant]) -> list[Finding]:
     """Ask the secret source, then each tenant's store, all at once. Raises nothing but cancellation."""
-    service = config.credentials_service
-    name = f"credentials_service.{source_name(service)}"
+    name = f"credentials_service.{source_name(config.credentials_service)}"
     try:
-        async with (
-            open_checked_source(service) as source,
-            open_stack(
-                fs_root=config.storage.fs.root, read_secret=source.read, oci=oci_settings(config, own_ports=())
-            ) as stack,
-        ):
-            findings = [Finding(f"{name}: ok", good=True), *await _check_all(stack, tenants)]
+        with open_trust(config.outbound.ca_file) as trust:
+            return [Finding(f"{name}: ok", good=True), *await _check_stores(config, tenants, trust)]
     except CasproxyError as error:
         return [Finding(f"{name}: {error}" if not isinstance(error, ConfigError) else str(error), good=False)]
-    return findings
+
+
+async def _check_stores(config: Config, tenants: Sequence[Tenant], trust: TrustStore) -> list[Finding]:
+    oci = oci_settings(config, own_ports=(), trust=trust)
+    async with (
+        open_checked_source(config.credentials_service, trust) as source,
+        open_stack(fs_root=config.storage.fs.root, read_secret=source.read, oci=oci) as stack,
+    ):
+        return await _check_all(stack, tenants)
 
 
 async def _check_all(stack: BackendResolver, tenants: Sequence[Tenant]) -> list[Finding]:

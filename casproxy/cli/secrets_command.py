@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from casproxy.config.model import CredentialsService
+    from casproxy.config import Config
     from casproxy.secrets.api import SecretSource
 
 
@@ -52,41 +52,51 @@ def _run(args: argparse.Namespace) -> int:
     from casproxy.observe import log
 
     log.configure("warning", "console")
-    service = load(args.conf, os.environ).config.credentials_service
+    config = load(args.conf, os.environ).config
     if args.action == "check":
-        results = run(lambda: _check(service, args.secret_ids))
+        results = run(lambda: _check(config, args.secret_ids))
         _print_results(results, args.output)
         return 1 if any(results.values()) else 0
-    _print_fields(args.secret_id, run(lambda: _read(service, args.secret_id)), args.output)
+    _print_fields(args.secret_id, run(lambda: _read(config, args.secret_id)), args.output)
     return 0
 
 
-async def _check(service: CredentialsService, secret_ids: Sequence[str]) -> dict[str, str]:
+async def _check(config: Config, secret_ids: Sequence[str]) -> dict[str, str]:
     """What is wrong, by what was tried; an empty text for what works."""
-    from casproxy.errors import ConfigError, SecretError
+    from casproxy.errors import ConfigError
     from casproxy.secrets.resolve import open_source, source_name
+    from casproxy.trust import open_trust
 
-    results = {}
+    results, service = {}, config.credentials_service
     try:
-        async with open_source(service) as source:
-            await source.check()
-            results[source_name(service)] = ""
-            for secret_id in secret_ids:
-                try:
-                    await _look_up(source, secret_id, service.timeout)
-                    results[secret_id] = ""
-                except SecretError as error:
-                    results[secret_id] = str(error)
+        with open_trust(config.outbound.ca_file) as trust:
+            async with open_source(service, trust) as source:
+                await source.check()
+                results[source_name(service)] = ""
+                for secret_id in secret_ids:
+                    results[secret_id] = await _fault(source, secret_id, service.timeout)
     except ConfigError as error:
         results[source_name(service)] = str(error)
     return results
 
 
-async def _read(service: CredentialsService, secret_id: str) -> Mapping[str, str]:
-    from casproxy.secrets.resolve import open_source
+async def _fault(source: SecretSource, secret_id: str, timeout: float) -> str:
+    from casproxy.errors import SecretError
 
-    async with open_source(service) as source:
-        return await _look_up(source, secret_id, service.timeout)
+    try:
+        await _look_up(source, secret_id, timeout)
+    except SecretError as error:
+        return str(error)
+    return ""
+
+
+async def _read(config: Config, secret_id: str) -> Mapping[str, str]:
+    from casproxy.secrets.resolve import open_source
+    from casproxy.trust import open_trust
+
+    with open_trust(config.outbound.ca_file) as trust:
+        async with open_source(config.credentials_service, trust) as source:
+            return await _look_up(source, secret_id, config.credentials_service.timeout)
 
 
 async def _look_up(source: SecretSource, secret_id: str, timeout: float) -> Mapping[str, str]:

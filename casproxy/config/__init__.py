@@ -6,6 +6,7 @@ Read in this order::
     section.py      what a part of the model is made of
     model.py        every setting, once, with its meaning; the attribute path is the YAML path
     grpc_limits.py  … those of server.grpc.limits, which are many
+    observability.py  … those of observability
     settings.py     the model's annotations as data, for loader, renderer and reference
     files.py        YAML text -> a bounded tree of texts that remember their file and line
     merge.py        a file or a directory, then ``CAS_`` variables, laid over each other

@@ -22,7 +22,6 @@ from casproxy.config.kinds import (
     FilePath,
     Flag,
     Networks,
-    Ratio,
     Seconds,
     SecretText,
     Text,
@@ -33,6 +32,7 @@ from casproxy.config.kinds import (
     sizes_up_to,
 )
 from casproxy.config.section import PLANNED, Section, doc
+from casproxy.config.observability import Observability
 from casproxy.errors import ConfigError
 
 SOURCES = ("vault", "aws_secret_manager", "gcp_secret_manager", "azure_key_vault", "file")
@@ -181,7 +181,11 @@ class VaultSource(Section, frozen=True, kw_only=True):
     mount_path: Annotated[Text, doc("Mount of the KV engine.")] = "secret"
     namespace: Annotated[Text, doc("Namespace of mounts and logins.")] = ""
     ca_file: Annotated[
-        FilePath | None, doc("PEM file with the CA of the server.", when_unset="the usual public CAs")
+        FilePath | None,
+        doc(
+            "PEM file with the CA of the server, which is then the only one believed.",
+            when_unset="all that are trusted",
+        ),
     ] = None
 
     def __post_init__(self) -> None:
@@ -301,7 +305,11 @@ class Outbound(Section, frozen=True, kw_only=True):
         "192.168.0.0/16",
     )
     ca_file: Annotated[
-        FilePath | None, doc("PEM file of CAs trusted beside the system's.", when_unset="the system's alone")
+        FilePath | None,
+        doc(
+            "PEM file of CAs, or directory of such, trusted beside the system's wherever this process connects.",
+            when_unset="the system's alone",
+        ),
     ] = None
 
 
@@ -309,51 +317,6 @@ class Oci(Section, frozen=True, kw_only=True):
     """The OCI backend."""
 
     insecure_registries: Annotated[Texts, doc("Registries (`host:port`) where http is tried when https fails.")] = ()
-
-
-class Log(Section, frozen=True, kw_only=True):
-    """What is logged and how."""
-
-    level: Annotated[
-        str, of_kind(choice("debug", "info", "warning", "error")), doc("The least severity that is logged.")
-    ] = "info"
-    format: Annotated[
-        str,
-        of_kind(choice("auto", "json", "console")),
-        doc("`auto`: colour on a terminal, JSON elsewhere."),
-    ] = "auto"
-
-
-class Sentry(Section, frozen=True, kw_only=True):
-    """Reports of unexpected failures."""
-
-    dsn: Annotated[SecretText | None, doc("Where to report.", when_unset="no reports")] = None
-    environment: Annotated[Text, doc("Name of the deployment in reports.")] = ""
-
-
-class Tracing(Section, frozen=True, kw_only=True):
-    """OpenTelemetry traces."""
-
-    enabled: Annotated[Flag, doc("Export traces.")] = False
-    endpoint: Annotated[Address, doc("OTLP/gRPC collector.")] = "localhost:4317"
-    insecure: Annotated[Flag, doc("Reach the collector without TLS.")] = False
-    sampling_ratio: Annotated[Ratio, doc("Share of calls traced, unless the caller decided.")] = 1.0
-    propagate: Annotated[Flag, doc("Send the trace context to tenants' registries, too.")] = False
-
-
-class MetricsSettings(Section, frozen=True, kw_only=True):
-    """What is counted beyond the usual."""
-
-    per_org: Annotated[Flag, doc("Count bytes by organisation: two more series for each.")] = False
-
-
-class Observability(Section, frozen=True, kw_only=True):
-    """Logs, traces, reports."""
-
-    log: Annotated[Log, doc("What is logged and how.")] = Log()
-    metrics: Annotated[MetricsSettings, doc("What is counted beyond the usual.")] = MetricsSettings()
-    sentry: Annotated[Sentry, doc("Reports of unexpected failures.")] = Sentry()
-    tracing: Annotated[Tracing, doc("OpenTelemetry traces.")] = Tracing()
 
 
 class NatsServer(Section, frozen=True, kw_only=True):

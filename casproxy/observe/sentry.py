@@ -33,11 +33,15 @@ _PAIR: Final = re.compile(
 
 
 @asynccontextmanager
-async def open_sentry(dsn: str, environment: str) -> AsyncIterator[None]:
-    """Report to ``dsn`` for the length of the block; leaving sends what is queued, for 2 s at most."""
+async def open_sentry(dsn: str, environment: str, ca_file: str | None = None) -> AsyncIterator[None]:
+    """Report to ``dsn`` for the length of the block; leaving sends what is queued, for 2 s at most.
+
+    ``ca_file``: the CAs to believe, as PEM; None leaves the choice to the SDK.
+    """
     sentry_sdk.init(
         dsn=dsn,
         environment=environment or None,
+        ca_certs=ca_file,
         release=f"casproxy@{__version__}",
         default_integrations=False,
         auto_enabling_integrations=False,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
+import grpc
 import structlog
 import trio
 from opentelemetry import trace
@@ -47,12 +48,16 @@ _DEFAULT_NAME: Final = "chainloop-cas"
 
 @dataclass(frozen=True, slots=True)
 class TracingSettings:
-    """``sampling_ratio``: share of the traces begun here that are kept. ``propagate``: into requests to registries."""
+    """``sampling_ratio``: share of the traces begun here that are kept. ``propagate``: into requests to registries.
+
+    ``roots``: the CAs to believe, as PEM; None: those that gRPC packs.
+    """
 
     endpoint: str
     insecure: bool = False
     sampling_ratio: float = 1.0
     propagate: bool = False
+    roots: bytes | None = None
 
 
 class Tracing:
@@ -155,7 +160,7 @@ async def open_tracing(settings: TracingSettings) -> AsyncIterator[Tracing]:
     but for a line in the log and the spans that are lost.
     """
     logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)  # it reports each try; we report outages
-    exporter = _Exporter(OTLPSpanExporter(endpoint=settings.endpoint, insecure=settings.insecure))
+    exporter = _Exporter(_otlp_exporter(settings))
     provider = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(settings.sampling_ratio)),
         resource=_resource(),
@@ -169,6 +174,15 @@ async def open_tracing(settings: TracingSettings) -> AsyncIterator[Tracing]:
             await trio.to_thread.run_sync(provider.shutdown, abandon_on_cancel=True)
         if flush.cancelled_caught:
             exporter.shutdown()  # wakes the thread from its waiting for an endpoint that is down
+
+
+def _otlp_exporter(settings: TracingSettings) -> OTLPSpanExporter:
+    """Certificates that OpenTelemetry's own variables name stay above ``roots``, and so do client certificates."""
+    chosen_there = any(name.startswith("OTEL_EXPORTER_OTLP_") and "CERTIFICATE" in name for name in os.environ)
+    credentials = None
+    if settings.roots is not None and not settings.insecure and not chosen_there:
+        credentials = grpc.ssl_channel_credentials(settings.roots)
+    return OTLPSpanExporter(endpoint=settings.endpoint, insecure=settings.insecure, credentials=credentials)
 
 
 def _resource() -> Resource:

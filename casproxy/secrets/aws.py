@@ -7,6 +7,7 @@ Source: AWS Secrets Manager API, GetSecretValue; AWS common errors.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,6 +15,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
@@ -31,6 +33,7 @@ from casproxy.secrets.remote import (
     not_found,
     to_secret,
 )
+from casproxy.trust import TrustStore
 
 _KEYS: Final = "credentials_service.aws_secret_manager"
 _MISSING: Final = frozenset(
@@ -57,13 +60,16 @@ _DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "Decryption
 
 
 @asynccontextmanager
-async def open_aws(section: AwsSource, prefix: str, timeout: float) -> AsyncIterator[AwsSecretsManager]:
+async def open_aws(
+    section: AwsSource, prefix: str, timeout: float, trust: TrustStore | None = None
+) -> AsyncIterator[AwsSecretsManager]:
     """The Secrets Manager of ``section``. ``prefix`` is where the start-up check looks; ``timeout`` in seconds.
 
     Entering may ask the machine's metadata service for credentials. ``ConfigError`` for a region that cannot be one.
+    ``trust`` None: the CAs that botocore packs.
     """
     threads = SdkThreads()
-    client = await threads.run(partial(_make_client, section, timeout))
+    client = await threads.run(partial(_make_client, section, timeout, trust))
     try:
         yield AwsSecretsManager(section, client, threads, prefix, timeout)
     finally:
@@ -109,7 +115,7 @@ class AwsSecretsManager:
         return f"{_KEYS}.region: no use of Secrets Manager in {self._section.region}: {cause_of(error)}"
 
 
-def _make_client(section: AwsSource, timeout: float) -> Any:
+def _make_client(section: AwsSource, timeout: float, trust: TrustStore | None) -> Any:
     keys = section.creds
     failure: ConfigError
     try:
@@ -117,11 +123,23 @@ def _make_client(section: AwsSource, timeout: float) -> Any:
             aws_access_key_id=keys.access_key if keys is not None else None,
             aws_secret_access_key=keys.secret_key.reveal() if keys is not None else None,
             region_name=section.region,
+            botocore_session=_sdk_session(trust),
         )
         return session.client("secretsmanager", config=_sdk_config(timeout))
     except (BotoCoreError, ValueError) as error:
         failure = ConfigError(f"{_KEYS}.region: {error}")
     raise failure
+
+
+def _sdk_session(trust: TrustStore | None) -> Any:
+    """A session whose every client believes ``trust``, those that fetch credentials included.
+
+    AWS's own variable for it stays above that, as its documentation promises.
+    """
+    session = botocore.session.Session()
+    if trust is not None and not os.environ.get("AWS_CA_BUNDLE"):
+        session.set_config_variable("ca_bundle", trust.bundle())
+    return session
 
 
 def _sdk_config(timeout: float) -> Config:

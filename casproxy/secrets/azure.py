@@ -31,6 +31,7 @@ from casproxy.secrets.remote import (
     not_found,
     to_secret,
 )
+from casproxy.trust import TrustStore
 
 _KEYS: Final = "credentials_service.azure_key_vault"
 _NAME: Final = re.compile(r"[A-Za-z0-9-]{1,127}", re.ASCII)
@@ -40,18 +41,24 @@ Credential: TypeAlias = ClientSecretCredential | WorkloadIdentityCredential
 
 @asynccontextmanager
 async def open_azure(
-    section: AzureSource, prefix: str, timeout: float, sdk_options: Mapping[str, Any] | None = None
+    section: AzureSource,
+    prefix: str,
+    timeout: float,
+    sdk_options: Mapping[str, Any] | None = None,
+    *,
+    trust: TrustStore | None = None,
 ) -> AsyncIterator[AzureKeyVault]:
     """The vault of ``section``. ``prefix`` is where the start-up check looks; ``timeout`` in seconds.
 
     ``sdk_options`` go to Microsoft's clients, to lead them to a server that is not Azure's. ``ConfigError`` when there
-    is neither a client secret nor a workload identity.
+    is neither a client secret nor a workload identity. ``trust`` None: the CAs that requests packs.
     """
     options = {
         "connection_timeout": timeout / 2,
         "read_timeout": timeout,
         "retry_total": 0,
         "permit_redirects": False,
+        "connection_verify": True if trust is None else trust.bundle(),
         **(sdk_options or {}),
     }
     threads = SdkThreads()

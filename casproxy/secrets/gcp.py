@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import google.auth
+import grpc
+import requests
 from google.api_core import exceptions
 from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError, RefreshError
+from google.auth.transport.grpc import AuthMetadataPlugin
+from google.auth.transport.requests import Request
 from google.cloud.secretmanager_v1 import SecretManagerServiceClient
 from google.cloud.secretmanager_v1.services.secret_manager_service.transports import SecretManagerServiceGrpcTransport
 from google.oauth2 import service_account
@@ -36,6 +40,7 @@ from casproxy.secrets.remote import (
     not_found,
     to_secret,
 )
+from casproxy.trust import TrustStore
 
 _KEYS: Final = "credentials_service.gcp_secret_manager"
 _SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
@@ -51,18 +56,20 @@ async def open_gcp(
     section: GcpSource,
     prefix: str,
     timeout: float,
+    trust: TrustStore | None = None,
     *,
     credentials: Credentials | None = None,
-    open_channel: OpenChannel = SecretManagerServiceGrpcTransport.create_channel,
+    open_channel: OpenChannel | None = None,
 ) -> AsyncIterator[GcpSecretManager]:
     """The Secret Manager of ``section``. ``prefix`` is where the start-up check looks; ``timeout`` in seconds.
 
     ``credentials`` and ``open_channel`` lead to a server that is not Google's. ``ConfigError`` for a key file that
-    cannot be used, and when there is none and the machine offers no credentials.
+    cannot be used, and when there is none and the machine offers no credentials. ``trust`` None: the CAs that Google's
+    libraries pack.
     """
     threads = SdkThreads()
-    known = credentials if credentials is not None else await threads.run(partial(_credentials, section))
-    client = await threads.run(partial(_make_client, known, open_channel))
+    known = credentials if credentials is not None else await threads.run(partial(_credentials, section, trust))
+    client = await threads.run(partial(_make_client, known, open_channel or partial(secure_channel, trust)))
     try:
         yield GcpSecretManager(section, client, threads, prefix, timeout)
     finally:
@@ -115,11 +122,11 @@ class GcpSecretManager:
         return f"{_KEYS}: Secret Manager of project {self._section.project_id} cannot be used: {cause_of(error)}"
 
 
-def _credentials(section: GcpSource) -> Credentials:
+def _credentials(section: GcpSource, trust: TrustStore | None) -> Credentials:
     failure: ConfigError
     path = section.service_account_key
     try:
-        return _load_credentials(path)
+        return _load_credentials(path, trust)
     except OSError as error:
         failure = ConfigError(f"{_KEYS}.service_account_key: cannot read {path} ({error.strerror}); check the path")
     except (GoogleAuthError, ValueError) as error:
@@ -128,15 +135,34 @@ def _credentials(section: GcpSource) -> Credentials:
     raise failure
 
 
-def _load_credentials(path: Path | None) -> Credentials:
+def _load_credentials(path: Path | None, trust: TrustStore | None) -> Credentials:
     credentials: Credentials
     if path is None:
-        credentials, _ = google.auth.default(scopes=_SCOPES)
+        credentials, _ = google.auth.default(scopes=_SCOPES, request=_https(trust))
     else:
         credentials = service_account.Credentials.from_service_account_file(  # type: ignore[no-untyped-call]
             str(path), scopes=_SCOPES
         )
     return credentials
+
+
+def secure_channel(
+    trust: TrustStore | None, host: str, *, credentials: Credentials, options: Any, **_unused: Any
+) -> grpc.Channel:
+    """What the transport's own ``create_channel`` makes, but calls and log-ins believe ``trust``."""
+    log_in = AuthMetadataPlugin(  # type: ignore[no-untyped-call]
+        credentials, _https(trust), default_host=SecretManagerServiceGrpcTransport.DEFAULT_HOST
+    )
+    roots = grpc.ssl_channel_credentials(None if trust is None else trust.pem)
+    together = grpc.composite_channel_credentials(roots, grpc.metadata_call_credentials(log_in))
+    return grpc.secure_channel(host, together, options=options)
+
+
+def _https(trust: TrustStore | None) -> Request:
+    """What log-ins go through."""
+    session = requests.Session()
+    session.verify = True if trust is None else trust.bundle()
+    return Request(session)
 
 
 def _make_client(credentials: Credentials, open_channel: OpenChannel) -> SecretManagerServiceClient:

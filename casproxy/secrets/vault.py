@@ -36,17 +36,21 @@ from casproxy.secrets.remote import (
     not_found,
 )
 from casproxy.secrets.vault_token import GivenToken, Lease, LoginToken, Tokens
+from casproxy.trust import TrustStore
 
 _KEYS: Final = "credentials_service.vault"
 
 
 @asynccontextmanager
-async def open_vault(section: VaultSource, prefix: str, timeout: float) -> AsyncIterator[Vault]:
+async def open_vault(
+    section: VaultSource, prefix: str, timeout: float, trust: TrustStore | None = None
+) -> AsyncIterator[Vault]:
     """Secrets in the Vault of ``section``; a token from a login is renewed until the block ends.
 
-    ``prefix`` is where the start-up check looks; ``timeout`` bounds one request, in seconds.
+    ``prefix`` is where the start-up check looks; ``timeout`` bounds one request, in seconds. ``trust`` None: the CAs
+    that requests packs.
     """
-    http = _Http(section, timeout)
+    http = _Http(section, timeout, trust)
     try:
         source = Vault(section, http, prefix, timeout)
         async with background(source.tokens.keep_fresh):
@@ -128,11 +132,11 @@ Form: TypeAlias = Callable[[], Mapping[str, object]]
 class _Http:
     """Requests to one server, in worker threads."""
 
-    def __init__(self, section: VaultSource, timeout: float) -> None:
+    def __init__(self, section: VaultSource, timeout: float, trust: TrustStore | None) -> None:
         self._adapter = hvac.adapters.RawAdapter(
             base_uri=section.address,
             token=None,  # given with each request: hvac would take one from the environment's ideas of it
-            verify=str(section.ca_file) if section.ca_file is not None else True,
+            verify=_cas(section, trust),
             timeout=(timeout / 2, timeout),
             allow_redirects=False,
             namespace=section.namespace or None,
@@ -163,6 +167,13 @@ class _Http:
     def close(self) -> None:
         """Close every connection, as soon as none is in use."""
         self._threads.close(self._adapter.close)
+
+
+def _cas(section: VaultSource, trust: TrustStore | None) -> str | bool:
+    """What requests is to verify with: a file, or True for its own. A CA of Vault's own is the only one believed."""
+    if section.ca_file is not None:
+        return str(section.ca_file)
+    return True if trust is None else trust.bundle()
 
 
 def _to_answer(response: Any) -> _Answer:

@@ -18,7 +18,9 @@ from casproxy_tests.fakes.secret_store import Values, serve_control
 _METHOD = "/google.cloud.secretmanager.v1.SecretManagerService/AccessSecretVersion"
 
 
-class _Service(grpc.GenericRpcHandler):  # type: ignore[misc]
+class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Answers from ``values``."""
+
     def __init__(self, values: Values) -> None:
         self._values = values
 
@@ -43,7 +45,7 @@ class _Service(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 def main(port: int, control_port: int) -> None:
     values = Values()
-    server = grpc.server(ThreadPoolExecutor(8), handlers=[_Service(values)])
+    server = grpc.server(ThreadPoolExecutor(8), handlers=[Service(values)])
     server.add_insecure_port(f"127.0.0.1:{port}")
     serve_control(values, control_port)
     server.start()

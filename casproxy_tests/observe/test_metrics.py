@@ -17,7 +17,8 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from casproxy.client import Client, open_client
-from casproxy.config.model import NatsServer, Observability, Tracing
+from casproxy.config.model import NatsServer
+from casproxy.config.observability import Observability, Tracing
 from casproxy.dev.place import Place
 from casproxy.digest import Digest
 from casproxy.observe.facts import Caller

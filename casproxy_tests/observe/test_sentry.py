@@ -14,7 +14,7 @@ import structlog
 from casproxy.client import open_client
 from casproxy.config import Config
 from casproxy.config.kinds import SecretStr
-from casproxy.config.model import Observability, Sentry
+from casproxy.config.observability import Observability, Sentry
 from casproxy.dev.place import Place
 from casproxy.digest import Digest
 from casproxy.observe.sentry import open_sentry

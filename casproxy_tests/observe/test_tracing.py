@@ -19,7 +19,8 @@ from casproxy.auth.claims import Claims, Role
 from casproxy.auth.mint import mint
 from casproxy.client import open_client
 from casproxy.config import Config
-from casproxy.config.model import CredentialsService, FileSource, Observability, Oci, Outbound, Tracing
+from casproxy.config.model import CredentialsService, FileSource, Oci, Outbound
+from casproxy.config.observability import Observability, Tracing
 from casproxy.dev.place import ORG_ID, Place
 from casproxy.digest import Digest
 from casproxy.gob import encode_resource_name

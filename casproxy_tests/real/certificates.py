@@ -36,6 +36,11 @@ class Identity:
 @cache
 def authority() -> Identity:
     """The CA of this test run."""
+    return new_authority("casproxy tests")
+
+
+def new_authority(name: str) -> Identity:
+    """A CA of its own."""
     key = ec.generate_private_key(ec.SECP256R1())
     usage = x509.KeyUsage(
         digital_signature=True,
@@ -48,7 +53,7 @@ def authority() -> Identity:
         encipher_only=False,
         decipher_only=False,
     )
-    builder = _builder("casproxy tests", key, issuer="casproxy tests")
+    builder = _builder(name, key, issuer=name)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     return Identity(key, builder.add_extension(usage, critical=True).sign(key, hashes.SHA256()))
 

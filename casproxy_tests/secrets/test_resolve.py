@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ from casproxy.config.model import (
 from casproxy.errors import ConfigError
 from casproxy.secrets.cache import CacheSettings
 from casproxy.secrets.resolve import cache_settings, open_checked_source, open_source, source_name
+from casproxy.trust import TrustStore
 from casproxy_tests.secrets.file_rig import MapRig
 
 KEYS = AwsCreds(access_key="AKIAEXAMPLE", secret_key=SecretStr("none"))
@@ -34,10 +37,16 @@ AZURE = AzureSource(
 )
 
 
-async def test_a_file(tmp_path: Path) -> None:
+@pytest.fixture
+def trust() -> Iterator[TrustStore]:
+    with closing(TrustStore(())) as store:
+        yield store
+
+
+async def test_a_file(tmp_path: Path, trust: TrustStore) -> None:
     rig = MapRig(tmp_path)
     rig.put("a", {"password": "x"})
-    async with open_checked_source(CredentialsService(file=FileSource(path=rig.path))) as source:
+    async with open_checked_source(CredentialsService(file=FileSource(path=rig.path)), trust) as source:
         assert (await source.read("a")).text("password") == "x"
 
 
@@ -49,18 +58,18 @@ async def test_a_file(tmp_path: Path) -> None:
         (CredentialsService(azure_key_vault=AZURE), "AzureKeyVault"),
     ],
 )
-async def test_each_key_opens_its_source(service: CredentialsService, kind: str) -> None:
-    async with open_source(service) as source:
+async def test_each_key_opens_its_source(service: CredentialsService, kind: str, trust: TrustStore) -> None:
+    async with open_source(service, trust) as source:
         assert type(source).__name__ == kind
     assert source_name(service) in repr(service)
 
 
-async def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
+async def test_a_missing_key_file_is_named(tmp_path: Path, trust: TrustStore) -> None:
     section = GcpSource(project_id="p", service_account_key=tmp_path / "none.json")
     with pytest.raises(
         ConfigError, match=r"^credentials_service\.gcp_secret_manager\.service_account_key: cannot read"
     ):
-        async with open_source(CredentialsService(gcp_secret_manager=section)):
+        async with open_source(CredentialsService(gcp_secret_manager=section), trust):
             pass
 
 

@@ -35,7 +35,8 @@ import casproxy.app
 from casproxy.client import Client, open_client
 from casproxy.config import Config
 from casproxy.config.kinds import SecretStr
-from casproxy.config.model import NatsServer, Observability, Sentry, Tracing
+from casproxy.config.model import NatsServer
+from casproxy.config.observability import Observability, Sentry, Tracing
 from casproxy.dev.place import Place, prepare
 from casproxy.digest import Digest
 from casproxy.observation import Observation
@@ -45,6 +46,7 @@ from casproxy.rpc.api import Interceptor
 from casproxy.secrets.api import SecretSource
 from casproxy.services.readiness import Readiness
 from casproxy.storage.api import BackendResolver
+from casproxy.trust import TrustStore
 
 _MIB = 1 << 20
 _KINDS = ("none", "default", "all")
@@ -194,7 +196,7 @@ class _Nothing(Observation):
 
 
 @asynccontextmanager
-async def _open_nothing(config: Config, readiness: Readiness) -> AsyncIterator[Observation]:
+async def _open_nothing(config: Config, readiness: Readiness, _trust: TrustStore) -> AsyncIterator[Observation]:
     yield _Nothing(config, readiness, None, None)
 
 

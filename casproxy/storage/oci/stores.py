@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from casproxy.errors import ConfigError
 from casproxy.outbound.dial import Dial, guarded_dial
 from casproxy.outbound.guard import RFC1918, Guard
 from casproxy.outbound.message import DEFAULT_TIMEOUTS, Timeouts
@@ -33,14 +32,14 @@ _KEPT_ACCESSES: Final = 1024
 class OciSettings:
     """How registries are reached. ``own_ports``: where this process listens; never connected to.
 
-    ``ca_file``: PEM, trusted beside the system's CAs. ``staging_dir``: None when nothing can be staged;
+    ``tls``: for https; None believes the CAs that OpenSSL finds. ``staging_dir``: None when nothing can be staged;
     ``staging_quota`` in bytes.
     """
 
     allow: tuple[str, ...] = RFC1918
     own_ports: tuple[int, ...] = ()
     insecure_registries: tuple[str, ...] = ()
-    ca_file: Path | None = None
+    tls: ssl.SSLContext | None = None
     staging_dir: Path | None = None
     staging_quota: int = 10 * 1024**3
     timeouts: Timeouts = DEFAULT_TIMEOUTS
@@ -78,25 +77,13 @@ class OciStores:
 async def open_oci(
     settings: OciSettings, *, dial: Dial | None = None, staging: Staging | None = None
 ) -> AsyncIterator[OciStores]:
-    """Open the OCI backend; leaving closes every connection. Raises ``ConfigError`` for an unusable ``ca_file``.
+    """Open the OCI backend; leaving closes every connection.
 
     ``dial`` replaces the guarded one (tests), ``staging`` the one of the settings (it is shared).
     """
     guard = Guard(settings.allow, settings.own_ports)
-    chosen = dial or guarded_dial(guard, client_tls(settings.ca_file), timeout=settings.timeouts.connect)
+    tls = settings.tls or ssl.create_default_context()
+    chosen = dial or guarded_dial(guard, tls, timeout=settings.timeouts.connect)
     area = staging or Staging(settings.staging_dir, settings.staging_quota)
     async with open_pool(chosen, settings.timeouts) as pool:
         yield OciStores(pool, area, settings)
-
-
-def client_tls(ca_file: Path | None) -> ssl.SSLContext:
-    """TLS 1.2 or newer, the system's CAs and those in ``ca_file``; HTTP/1.1 is asked for."""
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except OSError as error:  # ssl.SSLError is one
-            raise ConfigError(f"outbound.ca_file: cannot use {ca_file}; name a PEM file with certificates") from error
-    return context
