@@ -55,6 +55,14 @@ build:
     python -m pip wheel -q --no-deps --wheel-dir dist .
     python contrib/check_wheel.py dist
 
+# Build the container image with an engine of yours: `just image`, `just image docker`
+image engine="podman":
+    {{engine}} build --build-arg VERSION="$(casproxy --version | cut -d ' ' -f 2)" --build-arg REVISION="$(git rev-parse HEAD)" --tag casproxy .
+
+# Build the image without an engine and run it under the chart's terms: root, and apt-get install buildah debootstrap runc
+image-test *flags:
+    CASPROXY_IMAGE_TEST=1 pytest -n0 -s {{flags}} casproxy_tests/container
+
 # Measure every row of the table of what to reach, below ten minutes: `just bench`, `just bench 1 2 8`, `just bench --full`
 bench *flags:
     python -m contrib.bench {{flags}}

@@ -1,0 +1,11 @@
+"""The image: built from the ``Containerfile`` with buildah, and run by runc with what the chart gives its container.
+
+Building takes a minute and a half, most of it Debian's and Python's packages: ``just image-test`` runs these, nothing
+else does.
+"""
+
+from __future__ import annotations
+
+import os
+
+ASKED_FOR = os.environ.get("CASPROXY_IMAGE_TEST") == "1"
