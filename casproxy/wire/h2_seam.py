@@ -30,7 +30,7 @@ from __future__ import annotations
 import struct
 
 from h2.config import H2Configuration
-from h2.connection import ConnectionState, H2Connection
+from h2.connection import AllowedStreamIDs, ConnectionState, H2Connection
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, DataReceived, Event, StreamReset
 from h2.exceptions import InvalidBodyLengthError, ProtocolError
@@ -38,6 +38,7 @@ from h2.settings import SettingCodes
 from h2.stream import StreamClosedBy, StreamState
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, RstStreamFrame, SettingsFrame
 
+from casproxy.wire.events import RawHeaders
 from casproxy.wire.hpack_decoder import LeanDecoder
 from casproxy.wire.hpack_encoder import CappedEncoder
 
@@ -98,6 +99,17 @@ class H2(H2Connection):
             if not str(error).startswith(_MALFORMED):
                 raise
             return [], [self._reset_malformed(frame.stream_id)]
+
+    def receive_request(self, stream_id: int, fields: RawHeaders, *, ended: bool) -> list[Event]:
+        """What ``receive_data`` does with the HEADERS of a new stream, from where their block is decoded."""
+        try:
+            stream = self._begin_new_stream(stream_id, AllowedStreamIDs.ODD)
+            return stream.receive_headers(fields, ended, None)[1]
+        except ProtocolError as error:
+            if str(error).startswith(_MALFORMED):
+                return [self._reset_malformed(stream_id)]
+            self.terminate(error.error_code)
+            raise
 
     def _receive_data_frame(self, frame: DataFrame) -> tuple[list[Frame], list[Event]]:
         try:

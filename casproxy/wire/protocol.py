@@ -110,6 +110,8 @@ class Protocol:
                     self._on_data(event, out)
                 elif type(event) is events.StreamEnded:
                     out.append(event)
+                elif type(event) is events.HeadersReceived:
+                    self._on_headers(event, out)
                 else:
                     self._translate(event, out)
         except ProtocolError as error:
@@ -157,8 +159,10 @@ class Protocol:
         match event:
             case h2.events.DataReceived(stream_id=stream_id, data=data, flow_controlled_length=credit):
                 self._on_data(events.DataReceived(stream_id, [data], credit), out)
-            case h2.events.RequestReceived() | h2.events.ResponseReceived():
-                self._on_headers(event, out)
+            case h2.events.RequestReceived(stream_id=stream_id) | h2.events.ResponseReceived(stream_id=stream_id):
+                # h2 sends StreamEnded as an event of its own behind this one
+                ended = event.stream_ended is not None
+                self._on_headers(events.HeadersReceived(stream_id, list(event.headers), ended), out)
             case h2.events.TrailersReceived(stream_id=stream_id, headers=headers):
                 out.append(events.TrailersReceived(stream_id, list(headers)))
             case h2.events.StreamEnded(stream_id=stream_id):
@@ -181,16 +185,15 @@ class Protocol:
         if self._credit.received(event.stream_id, event.credit):
             out.append(event)
 
-    def _on_headers(self, event: h2.events.RequestReceived | h2.events.ResponseReceived, out: list[Event]) -> None:
+    def _on_headers(self, event: events.HeadersReceived, out: list[Event]) -> None:
         stream_id = event.stream_id
         if not self._client_side and (limit := self._admit(stream_id)):
             self._guard.glitch(self._now)
             self.reset(stream_id, ErrorCodes.REFUSED_STREAM)  # unless the peer has reset it in the same read
             self._h2.forget_stream(stream_id)
             out.append(events.LimitReached(limit))
-            return
-        # h2 sends StreamEnded as an event of its own behind this one
-        out.append(events.HeadersReceived(stream_id, list(event.headers), ended=event.stream_ended is not None))
+        else:
+            out.append(event)
 
     def _admit(self, stream_id: int) -> str:
         """Open the peer's stream; the name of the limit when there is no room."""

@@ -40,6 +40,13 @@ TRAILERS = block((b"x-trailer", b"1"), request=False)
 BODY = random.Random(7).randbytes(17_000)
 _EVIL = [
     frame(9, 4, 1, b""),
+    frame(1, 4, 2, block()),
+    frame(1, 4, 1, block()),
+    frame(1, 4, 0, block()),
+    frame(1, 5, 0x7FFFFFF1, block(request=False)),
+    frame(1, 4, 0x7FFFFFF3, b"\x88"),
+    frame(1, 4, 0x7FFFFFF5, b"\xff\xff\xff\xff\xff\xff"),
+    frame(1, 4 | 0x20, 0x7FFFFFF7, struct.pack(">IB", 0, 5) + block()),
     frame(7, 0, 0, struct.pack(">II", 0, 0)),
     frame(5, 4, 1, struct.pack(">I", 2)),
     frame(6, 0, 0, b"x"),
@@ -110,7 +117,9 @@ class FrameSource:
 
     def _headers(self, stream_id: int, encoded: bytes, flags: int) -> list[bytes]:
         if self._rnd.random() > 0.2:
-            return [frame(1, flags | 4, stream_id, encoded)]
+            odd = self._rnd.choice([0, 0, 0, 0, 0x10, 0x80])
+            reserved = 0x8000_0000 if self._rnd.random() < 0.05 else 0
+            return [frame(1, flags | 4 | odd, stream_id | reserved, encoded)]
         cut = self._rnd.randint(1, len(encoded) - 1)
         return [frame(1, flags, stream_id, encoded[:cut]), frame(9, 4, stream_id, encoded[cut:])]
 

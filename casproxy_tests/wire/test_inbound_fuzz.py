@@ -1,8 +1,9 @@
-"""The DATA fast path against h2 alone: the same random frames must mean the same and leave the same state.
+"""The fast paths for DATA and for the headers of a call against h2 alone, on the same random frames.
 
-The oracle gets whole frames; the fast path gets the same bytes split at random. Compared after every round: the error,
-the events, what goes out, both ends' windows and every stream's state. One difference is wanted: DATA on a
-stream that we have reset is discarded without one more RST_STREAM; then only the sum of credit is compared.
+They must mean the same and leave the same state. The oracle gets whole frames; the fast paths get the same bytes split
+at random. Compared after every round: the error, the events, what goes out, both ends' windows and every stream's
+state. One difference is wanted: DATA on a stream that we have reset is discarded without one more RST_STREAM; then only
+the sum of credit is compared.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from h2.stream import StreamClosedBy
 from casproxy.wire import events
 from casproxy.wire.h2_seam import H2
 from casproxy.wire.inbound import FrameReader
-from casproxy_tests.wire.frames import PREFACE, FrameSource, frame
+from casproxy_tests.wire.frames import PREFACE, FrameSource, block, frame
 
 SEQUENCES = 2_000_000 if os.environ.get("CASPROXY_SOAK") else 100_000
 PARTS = 20
@@ -69,7 +70,7 @@ class Pair:
         if isinstance(fast_error, FrameTooLargeError) and plain_error is not None:
             return False  # two faults in one frame: which is found first may differ
         kept = self._credit_discarded(fast_events, discarding)
-        if len(kept) < len(fast_events) and FlowControlError in (type(plain_error), type(fast_error)):
+        if discarding and FlowControlError in (type(plain_error), type(fast_error)):
             return False  # h2 credits what it discards at another moment, and here that mattered
         assert kind_of(plain_error) == kind_of(fast_error)
         if plain_error is not None:
@@ -136,7 +137,9 @@ def normal(received: Iterable[object]) -> list[object]:
                 _join(out, stream_id, b"".join(chunks), credit)
             case he.StreamEnded(stream_id=stream_id) | events.StreamEnded(stream_id=stream_id):
                 out.append(("ended", stream_id))
-            case he.RequestReceived(stream_id=stream_id) | he.TrailersReceived(stream_id=stream_id):
+            case he.RequestReceived(stream_id=stream_id) | events.HeadersReceived(stream_id=stream_id):
+                out.append(("request", stream_id, list(event.headers)))
+            case he.TrailersReceived(stream_id=stream_id):
                 out.append((type(event), stream_id, event.headers))
             case he.StreamReset(stream_id=stream_id, error_code=code, remote_reset=remote):
                 out.append(("reset", stream_id, code, remote))
@@ -179,6 +182,7 @@ def state(side: H2Connection) -> object:
             stream_id: (
                 stream.state_machine.state,
                 stream.state_machine.stream_closed_by,
+                stream.state_machine.client,
                 stream.state_machine.headers_received,
                 stream.state_machine.trailers_received,
                 stream._inbound_window_manager.current_window_size,
@@ -220,3 +224,23 @@ def run_part(part: int) -> int:
 def test_the_fast_path_is_h2_on_random_frames() -> None:
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         assert sum(pool.map(run_part, range(PARTS))) == SEQUENCES
+
+
+@pytest.mark.parametrize("ended", [0, 1])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [(b"content-length", b"five")],
+        [(b"content-length", b"5"), (b"content-length", b"6")],
+        [(b"content-length", b"5")],
+        [(b":status", b"103")],
+        [(b":status", b"200")],
+    ],
+    ids=str,
+)
+def test_headers_of_a_call_that_h2_objects_to_are_objected_to(extra: list[tuple[bytes, bytes]], ended: int) -> None:
+    pair = Pair(random.Random(0))
+    if pair.send([PREFACE, frame(4, 0, 0), frame(1, 4, 1, block())], random.Random(0)):
+        pair.send([frame(1, 4 | ended, 3, block(*extra)), frame(6, 0, 0, bytes(8))], random.Random(1))
+    else:
+        raise AssertionError("the first call is a good one")
