@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -41,9 +42,11 @@ from casproxy.observe import log
 from casproxy.ports import Ports, open_ports
 from casproxy.secrets.api import Secret
 from casproxy.services import registry
+from casproxy.signals import serve_until_signalled
 from casproxy.storage.api import Backend, BackendResolver, Tenant
 from casproxy.storage.oci.backend import OciBackend
 from casproxy.storage.oci.stores import OciSettings, open_oci
+from casproxy.workers.supervisor import Supervisor
 
 MEMORY, FS, OCI = "MEMORY", "FS", "OCI"
 _ORG_ID = "00000000-0000-4000-8000-000000000001"
@@ -59,6 +62,7 @@ def main() -> None:
     parser.add_argument("--oci-repo", default="", metavar="HOST:PORT/PREFIX", help="a registry on the loopback, http")
     parser.add_argument("--certificate", type=Path, help="PEM; with --private-key, serve TLS")
     parser.add_argument("--private-key", type=Path, help="PEM")
+    parser.add_argument("--workers", type=int, default=1, help="processes; several have no --oci-repo and no control")
     parser.add_argument("--log-level", default="info", help="as observability.log.level")
     args = parser.parse_args()
     private_pem, public_pem = generate_keypair()
@@ -68,7 +72,10 @@ def main() -> None:
     config = _config(args)
     tokens = {role: {kind: _token(private_pem, role, kind) for kind in (MEMORY, FS, OCI)} for role in Role}
     with open_ports(config) as ports:
-        trio.run(_serve, config, ports, args.oci_repo, tokens)
+        if args.workers == 1:
+            trio.run(_serve, config, ports, args.oci_repo, tokens)
+        else:
+            trio.run(_supervise, config, ports, args.workers, tokens)
 
 
 def _secrets(oci_repo: str) -> bytes:
@@ -108,15 +115,31 @@ async def _serve(config: Config, ports: Ports, oci_repo: str, tokens: Mapping[Ro
                 nursery.start_soon(meter.run)
                 nursery.start_soon(serve_questions, questions, meter.answer)
                 await nursery.start(app.serve, ports)
-                facts = ports.addresses() | {
-                    "control": f"127.0.0.1:{questions[0].socket.getsockname()[1]}",
-                    "uploader": tokens[Role.UPLOADER],
-                    "downloader": tokens[Role.DOWNLOADER],
-                }
-                print(json.dumps(facts), flush=True)
+                _announce(ports, tokens, control=f"127.0.0.1:{questions[0].socket.getsockname()[1]}")
                 await anext(signals)
                 app.drain()
                 nursery.cancel_scope.deadline = trio.current_time() + config.server.drain_grace + 1
+
+
+async def _supervise(config: Config, ports: Ports, workers: int, tokens: Mapping[Role, Mapping[str, str]]) -> None:
+    """The same with several workers; an artifact that is kept is in the memory of one of them."""
+    supervisor = Supervisor(config, workers, command=(sys.executable, "-P", "-m", "casproxy.bench.worker"))
+
+    async def announce() -> None:
+        await supervisor.all_serve()
+        _announce(ports, tokens)
+
+    await serve_until_signalled(supervisor, ports, config.server.drain_grace, announce)
+
+
+def _announce(ports: Ports, tokens: Mapping[Role, Mapping[str, str]], **more: str) -> None:
+    facts = {"uploader": tokens[Role.UPLOADER], "downloader": tokens[Role.DOWNLOADER], **ports.addresses(), **more}
+    print(json.dumps(facts), flush=True)
+
+
+def make_app(config: Config) -> App:
+    """The application that is measured, without a registry."""
+    return _BenchApp(config, _Stores(None))
 
 
 class _Stores:
@@ -151,12 +174,9 @@ class _Resolver:
         self._stores = stores
 
     async def resolve(self, tenant: Tenant) -> Backend:
-        """See ``BackendResolver.resolve``."""
+        """See ``BackendResolver.resolve``. No checkpoint, like the real one with its secret in the cache."""
         found = self._stores.find(tenant)
-        if found is None:
-            return await self._inner.resolve(tenant)
-        await trio.lowlevel.checkpoint()
-        return found
+        return await self._inner.resolve(tenant) if found is None else found
 
     def backend_types(self) -> list[str]:
         """See ``BackendResolver.backend_types``."""

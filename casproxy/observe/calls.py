@@ -13,10 +13,11 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar, cast
+from typing import TypeAlias, TypeVar
 
 import structlog
 import trio
+from structlog.typing import FilteringBoundLogger
 
 from casproxy.digest import Digest
 from casproxy.observe.facts import Caller, Uploaded
@@ -33,7 +34,7 @@ _TRACE_PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0
 _QUIET_SERVICES = frozenset({"grpc.health.v1.Health", "cas.v1.StatusService"})
 OUR_FAULT = frozenset({StatusCode.UNKNOWN, StatusCode.INTERNAL, StatusCode.UNAVAILABLE, StatusCode.DATA_LOSS})
 
-log = structlog.get_logger("casproxy.calls")
+log: FilteringBoundLogger = structlog.get_logger("casproxy.calls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,11 @@ WhoCalls: TypeAlias = Callable[[ServerCall], Caller | None]
 
 
 def observe_calls(metrics: Metrics, who_calls: WhoCalls) -> Interceptor:
-    """An interceptor that gives each call a request id, counts it, and logs one line when it has ended."""
+    """An interceptor that gives each call a request id, counts it, and logs one line when it has ended.
+
+    Logging is configured before: the logger is made here, and not for every call.
+    """
+    logger = log.bind()
 
     async def observe(call: ServerCall, handler: Handler) -> None:
         request_id = _request_id(call)
@@ -67,7 +72,7 @@ def observe_calls(metrics: Metrics, who_calls: WhoCalls) -> Interceptor:
             call.add_trailing_metadata("x-request-id", request_id.text)
             raise
         finally:
-            _report(call, metrics, who_calls(call), code, time.perf_counter() - started)
+            _report(call, logger, metrics, who_calls(call), code, time.perf_counter() - started)
             structlog.contextvars.reset_contextvars(**names)
 
     return observe
@@ -104,7 +109,14 @@ def code_of(error: BaseException, call: ServerCall) -> StatusCode:
     return StatusCode.DEADLINE_EXCEEDED if trio.current_time() >= call.deadline else StatusCode.CANCELLED
 
 
-def _report(call: ServerCall, metrics: Metrics, caller: Caller | None, code: StatusCode, seconds: float) -> None:
+def _report(
+    call: ServerCall,
+    logger: FilteringBoundLogger,
+    metrics: Metrics,
+    caller: Caller | None,
+    code: StatusCode,
+    seconds: float,
+) -> None:
     traffic = attached(call, Traffic) or Traffic()
     digest = attached(call, Digest)
     metrics.call_ended(call.info, code, seconds)
@@ -118,17 +130,12 @@ def _report(call: ServerCall, metrics: Metrics, caller: Caller | None, code: Sta
     if digest is not None:
         facts["digest"] = str(digest)
     facts |= {"bytes": traffic.bytes_received + traffic.bytes_sent, "seconds": round(seconds, 6)}
-    _level(call, code)("call", **facts)
-
-
-def _level(call: ServerCall, code: StatusCode) -> Callable[..., object]:
     if code in OUR_FAULT:
-        method = log.warning
+        logger.warning("call", **facts)
     elif code is StatusCode.OK and call.info.service in _QUIET_SERVICES:
-        method = log.debug  # probes every few seconds
+        logger.debug("call", **facts)  # probes every few seconds
     else:
-        method = log.info
-    return cast("Callable[..., object]", method)
+        logger.info("call", **facts)
 
 
 def attached(call: ServerCall, kind: type[_T]) -> _T | None:

@@ -104,7 +104,8 @@ class Connection:
         """Its unread bytes are credited, whether or not anybody ran (leaking them starves the connection)."""
         del self.streams[stream.id]
         self.protocol.close_stream(stream.id)
-        self._patience.busy(trio.current_time())
+        if not self.streams:
+            self._patience.busy(trio.current_time())
         self.wake_writer()
 
     def close_soon(self) -> None:

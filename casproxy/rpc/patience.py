@@ -62,7 +62,7 @@ class Patience:
             self._unfinished_since = now
 
     def busy(self, now: float) -> None:
-        """A stream is open now."""
+        """The last stream has just closed."""
         self._busy_at = now
 
     def pinged(self, now: float) -> None:

@@ -6,7 +6,7 @@ import logging
 import math
 import random
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -23,6 +23,12 @@ from casproxy.wire.protocol import Protocol, WireSettings
 
 log = logging.getLogger(__name__)
 
+_NO_H2 = b"This port speaks gRPC: HTTP/2, which a TLS client asks for by ALPN as h2.\n"
+_WITHOUT_H2 = (
+    b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(_NO_H2), _NO_H2)
+)
+"""For whoever did not ask for HTTP/2: they speak HTTP/1.1, or show their user what came instead of a SETTINGS frame."""
 LAST_WORDS = 1.0
 """Seconds that calls have to send their UNAVAILABLE when a drain's grace is over."""
 
@@ -155,11 +161,19 @@ class Server:
             if secured.alpn == "h2":
                 return secured
             log.info("TLS client %s did not offer h2 by ALPN", peer_name(stream))
+            await _tell(secured, _WITHOUT_H2)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
             log.info("TLS handshake with %s failed: %s", peer_name(stream), error)
         self._on_limit("tls_handshake")
         await trio.aclose_forcefully(secured)
         return None
+
+
+async def _tell(stream: trio.abc.Stream, words: bytes) -> None:
+    """Send ``words`` and close in order, if the peer takes them soon."""
+    with trio.move_on_after(LAST_WORDS):
+        await stream.send_all(words)
+        await stream.aclose()
 
 
 def _intercepted(handler: Handler, interceptors: Sequence[Interceptor]) -> Handler:
@@ -170,7 +184,7 @@ def _intercepted(handler: Handler, interceptors: Sequence[Interceptor]) -> Handl
 
 
 def _wrap(interceptor: Interceptor, handler: Handler) -> Handler:
-    async def intercepted(call: ServerCall) -> None:
-        await interceptor(call, handler)
+    def intercepted(call: ServerCall) -> Awaitable[None]:
+        return interceptor(call, handler)
 
     return intercepted

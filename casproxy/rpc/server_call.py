@@ -141,7 +141,7 @@ class StreamCall:
             if self._answer is not None:
                 raise RuntimeError(f"{self._info.name} answers with exactly one message")
             self._answer = buffers
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint_if_cancelled()
         else:
             self._send_headers()
             await self._stream.send_message(buffers, grace=MESSAGE_GRACE)

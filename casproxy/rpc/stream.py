@@ -110,7 +110,10 @@ class MessageStream:
         before = decoder.consumed
         parts = decoder.pull(PULL_SIZE)
         consumed = decoder.consumed - before
-        payload = sum(len(part) for part in parts if isinstance(part, bytes | memoryview))
+        payload = 0
+        for part in parts:
+            if part is not MESSAGE_END and not isinstance(part, MessageStart):
+                payload += len(part)
         self.traffic.bytes_received += payload
         held = min(consumed, payload)
         self._held += held

@@ -151,13 +151,21 @@ class ReceiveCredit:
 
     def connection_credit(self) -> int:
         """The connection credit to send to the peer now, often 0."""
+        missing = self.target - self.available
+        if self._may_wait(missing):
+            return 0
         room = max(self._headroom, FLOOR - self.held - self.available)
-        due = min(self.target - self.available, room)
-        if due < min(self.target // 4, LEAST_UPDATE) or (due * 4 < self.target and self.available * 2 > self.target):
+        due = min(missing, room)
+        if self._may_wait(due):
             return 0
         self.available += due
         self._settle()
         return due
+
+    def _may_wait(self, due: int) -> bool:
+        """So little credit is not worth a frame yet; then neither is less."""
+        target = self.target
+        return due < min(target // 4, LEAST_UPDATE) or (due * 4 < target and self.available * 2 > target)
 
     def starved(self, stream_id: int) -> bool:
         """The peer can send nothing on this stream until something is handed on."""
@@ -179,5 +187,7 @@ class ReceiveCredit:
 
     def _settle(self) -> None:
         exposure = self._exposed(self._streams_available)
+        if exposure == self._exposure:
+            return
         self._budget.exposed += exposure - self._exposure
         self._exposure = exposure

@@ -27,7 +27,10 @@ class Metadata:
 
     def get(self, key: str) -> Value | None:
         """The first value of ``key``, or None."""
-        return next((value for name, value in self._items if name == key), None)
+        for name, value in self._items:
+            if name == key:
+                return value
+        return None
 
     def text(self, key: str) -> str:
         """The first value of ``key`` as text, ``""`` when absent or binary."""
