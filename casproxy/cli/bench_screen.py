@@ -15,6 +15,7 @@ from casproxy.bench.process import machine
 from casproxy.bench.report import whole
 from casproxy.bench.runner import Sample
 from casproxy.cli.text import human_size, print_json, print_line, printable
+from casproxy.observe.terminal import is_watched
 
 _BYTES = (Scenario.UPLOAD, Scenario.DOWNLOAD, Scenario.MIXED, Scenario.SLOW)
 
@@ -33,12 +34,13 @@ class Screen:
     def showing(self, campaigns: Sequence[Campaign]) -> Iterator[None]:
         """Show the progress of these, on a terminal, for the length of the block."""
         self._campaigns = campaigns
-        if not sys.stderr.isatty():
+        if not is_watched(sys.stderr):
             yield
             return
-        from rich.console import Console
         from rich.markup import escape
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from casproxy.cli.console import Console
 
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"))
         with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bars:

@@ -38,14 +38,19 @@ class Connection:
         return f"<Connection: {self.addr}>"
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Client]:
-        """A client for the length of the block. A server of dev.json that is not there is a ``ConfigError``."""
-        from casproxy.client import open_client
+    async def open(self, retries: int = 0) -> AsyncIterator[Client]:
+        """A client for the length of the block, whose calls are made again ``retries`` times while nobody answers.
+
+        A server of dev.json that is not there is a ``ConfigError``.
+        """
+        from casproxy.client import Retry, open_client
         from casproxy.errors import ConfigError
         from casproxy.rpc.errors import RpcError
 
         try:
-            async with open_client(self.addr, self.token, insecure=self.tls is None, tls=self.tls) as client:
+            async with open_client(
+                self.addr, self.token, insecure=self.tls is None, tls=self.tls, retry=Retry(retries)
+            ) as client:
                 yield client
         except RpcError as error:
             if self.from_dev_file and error.__cause__ is not None:  # not the server's word: the dial failed
@@ -53,8 +58,10 @@ class Connection:
             raise
 
 
-def add_connection_flags(parser: argparse.ArgumentParser, *, default_timeout: str, token: bool = True) -> None:
-    """Add the flags that ``find_connection`` and ``print_json`` users read."""
+def add_connection_flags(
+    parser: argparse.ArgumentParser, *, default_timeout: str, token: bool = True, retries: bool = False
+) -> None:
+    """Add the flags that ``find_connection``, ``Connection.open`` and ``print_json`` users read."""
     parser.add_argument(
         "--addr", metavar="HOST:PORT", help="the server's gRPC address; default: the one in ./.casproxy/dev.json"
     )
@@ -75,6 +82,15 @@ def add_connection_flags(parser: argparse.ArgumentParser, *, default_timeout: st
         type=_seconds,
         help=f"longest time one call may take; default: {default_timeout}",
     )
+    if retries:
+        parser.add_argument(
+            "--retries",
+            metavar="N",
+            type=_retries,
+            default=5,
+            help="try so often again, after 0.4 s, 0.8 s, 1.6 s … (about), when the server is unavailable; what got "
+            "further counts anew (default: %(default)s)",
+        )
     parser.add_argument(
         "--output", choices=("text", "json"), default="text", help="how results are printed; default: text"
     )
@@ -135,6 +151,12 @@ def _tls(args: argparse.Namespace) -> ssl.SSLContext | None:
         raise ConfigError(f"{args.ca} holds no certificate in PEM form: give the CA's certificate with --ca") from error
     except OSError as error:
         raise ConfigError(f"cannot read {args.ca}: {error.strerror}") from error
+
+
+def _retries(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number, for example 5, or 0 for none")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

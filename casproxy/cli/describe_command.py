@@ -23,7 +23,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Show name and size of a stored artifact. Exit code 3 when nothing is stored under the digest.",
     )
     parser.add_argument("digest", metavar="DIGEST", nargs="?", help="sha256: and 64 hex digits")
-    add_connection_flags(parser, default_timeout="30")
+    add_connection_flags(parser, default_timeout="30", retries=True)
     parser.set_defaults(run=_run)
 
 
@@ -33,7 +33,7 @@ def _run(args: argparse.Namespace) -> int:
 
     digest = digest_argument(args.digest)
     connection = find_connection(args, Role.DOWNLOADER)
-    resource = run(lambda: _describe(connection, digest, args.timeout))
+    resource = run(lambda: _describe(connection, digest, args))
     if args.output == "json":
         print_json({"digest": str(resource.digest), "file_name": resource.file_name, "size": resource.size})
     else:
@@ -41,11 +41,11 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _describe(connection: Connection, digest: Digest, timeout: float | None) -> Resource:
+async def _describe(connection: Connection, digest: Digest, args: argparse.Namespace) -> Resource:
     from casproxy.client.client import UNARY_TIMEOUT
 
-    async with connection.open() as client:
-        return await client.describe(digest, timeout=timeout or UNARY_TIMEOUT)
+    async with connection.open(args.retries) as client:
+        return await client.describe(digest, timeout=args.timeout or UNARY_TIMEOUT)
 
 
 def _size(size: int) -> str:

@@ -11,11 +11,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
 from casproxy import __version__
 from casproxy.auth.claims import Role
+from casproxy.cli.console import Console
 from casproxy.cli.dev_file import DEV_FILE
 from casproxy.dev.place import Place
 from casproxy.dev.trial import Trial
@@ -23,7 +23,7 @@ from casproxy.dev.trial import Trial
 
 def show(place: Place, *, grpc: str, http: str, metrics: str, trial: Trial) -> None:
     """Print everything a newcomer needs, on standard output."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     console.print(Text(f"casproxy {__version__}", style="bold"), Text(f"serving from {place.root}/"))
     for name, address in (("gRPC", grpc), ("web page", f"http://{http}/"), ("metrics", f"http://{metrics}/metrics")):
         console.print(Text(f"  {name:<8}"), Text(address, style="cyan"))

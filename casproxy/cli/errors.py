@@ -10,6 +10,7 @@ import signal
 import ssl
 import sys
 import traceback
+from typing import TextIO
 
 from casproxy import errors
 from casproxy.cli.parser import UsageError
@@ -47,15 +48,19 @@ class Terminated(Exception):
 
 
 def report(error: BaseException) -> int:
-    """Print ``error`` on one line of stderr and return the exit code."""
+    """Print ``error``, and the notes that were added to it, on one line of stderr and return the exit code."""
     cause = primary(error)
-    if os.environ.get("CASPROXY_DEBUG") == "1":
-        traceback.print_exception(error)
-    if isinstance(cause, BrokenPipeError):
-        _silence_stdout()
+    try:
+        if os.environ.get("CASPROXY_DEBUG") == "1":
+            traceback.print_exception(error)
+        if isinstance(cause, BrokenPipeError):
+            _silence(sys.stdout)
+            return PIPE_CLOSED
+        code, text = explain(cause)
+        print_error("; ".join([text, *getattr(error, "__notes__", ())]))
+    except BrokenPipeError:
+        _silence(sys.stderr)
         return PIPE_CLOSED
-    code, text = explain(cause)
-    _print_error(text)
     return code
 
 
@@ -123,16 +128,17 @@ def _explain_os_error(error: OSError) -> str:
     return f"{names}: {reason}" if names else reason
 
 
-def _print_error(text: str) -> None:
+def print_error(text: str) -> None:
+    """One line on stderr, harmless and not too long."""
     line = printable(f"casproxy: {text}")[:_MAX_LINE]
     encoding = sys.stderr.encoding or "utf-8"
     print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
 
 
-def _silence_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush cannot fail again (Python docs, SIGPIPE)."""
+def _silence(stream: TextIO) -> None:
+    """Point ``stream`` at nothing, so that the interpreter's last flush cannot fail again (Python docs, SIGPIPE)."""
     null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())
     finally:
         os.close(null)

@@ -19,14 +19,30 @@ from collections.abc import Sequence
 from casproxy import __version__
 from casproxy.cli.parser import Parser, UsageError, parse, unknown_command
 
-COMMANDS = ("dev", "serve", "upload", "download", "describe", "status", "probe", "token", "keys", "secrets", "config", "bench")
+COMMANDS = (
+    "dev",
+    "serve",
+    "upload",
+    "download",
+    "describe",
+    "status",
+    "probe",
+    "token",
+    "keys",
+    "secrets",
+    "config",
+    "bench",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; ``casproxy`` on the command line ends up here."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        try:
+            return _dispatch(arguments)
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe is still an exception with an answer
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:
         from casproxy.cli.errors import report
 
@@ -53,7 +69,6 @@ def _dispatch(arguments: list[str]) -> int:
         raise UsageError(unknown_command(first, COMMANDS))
     parsed = parse(build_parser((first,) if first in COMMANDS else COMMANDS), arguments)
     code: int = parsed.run(parsed)
-    sys.stdout.flush()  # here, where a closed pipe is still an exception with an answer
     return code
 
 

@@ -22,6 +22,8 @@ import msgspec
 import structlog
 from structlog.typing import Processor
 
+from casproxy.observe.terminal import is_watched
+
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _SECRET_KEYS = re.compile(
     r"token|authorization|password|passwd|credential|api_?key|secret(?!_id)|private", re.IGNORECASE
@@ -88,7 +90,7 @@ def _renderers(log_format: str, out: TextIO) -> list[Processor]:
     terminal = out.isatty()
     if log_format == "json" or (log_format == "auto" and not terminal):
         return [structlog.processors.JSONRenderer(_to_json)]
-    return [escape, structlog.dev.ConsoleRenderer(colors=terminal, timestamp_key="time")]
+    return [escape, structlog.dev.ConsoleRenderer(colors=is_watched(out), timestamp_key="time")]
 
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -62,3 +62,9 @@ def write_dev_file(directory: Path, addr: str) -> Path:
 def run_to_end(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run one command from a test without Trio."""
     return subprocess.run([*PROGRAM, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def watched(**more: str) -> dict[str, str]:
+    """The environment of somebody at a terminal, whatever ours is: not CI, colours welcome."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("CI", "NO_COLOR")}
+    return environment | {"TERM": "xterm", **more}

@@ -68,7 +68,10 @@ async def test_a_hostile_file_name_cannot_forge_output(tmp_path: Path) -> None:
     ("arguments", "code", "text"),
     [
         (("upload", "there", "missing"), 1, "missing: No such file or directory"),
-        (("upload", "."), 1, ".: Is a directory"),
+        (("upload", "there", "empty"), 1, "empty: there is no file in this directory that is not hidden"),
+        (("upload", "there", "x*y"), 1, "x*y: no file matches this pattern"),
+        (("upload", "there", "--jobs", "0"), 2, "argument -j/--jobs: '0' is not a number from 1 to 64"),
+        (("upload", "there", "--retries", "-1"), 2, "argument --retries: "),
         (("upload",), 2, "no file to upload: give FILE, or - for stdin"),
         (("upload", "a", "b", "--name", "n"), 2, "--name goes with one file only"),
         (("upload", "-", "-f", "-"), 2, "stdin (-) can be uploaded only once"),
@@ -87,6 +90,7 @@ async def test_what_goes_wrong_is_one_line_and_an_exit_code(
     tmp_path: Path, arguments: tuple[str, ...], code: int, text: str
 ) -> None:
     (tmp_path / "there").touch()
+    (tmp_path / "empty").mkdir()
     server = ArtifactServer()
     assert (await run(server, tmp_path, *arguments)).error(code).startswith(text)
     assert server.stored == {}

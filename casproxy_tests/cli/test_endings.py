@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from casproxy.digest import Digest
 from casproxy.rpc.server import Server
-from casproxy_tests.cli.command import PROGRAM, casproxy, write_dev_file
+from casproxy_tests.cli.command import PROGRAM, casproxy, watched, write_dev_file
 from casproxy_tests.fakes.artifact_server import READ_PIECE, ArtifactServer, serve
 
 
@@ -65,20 +65,77 @@ async def test_a_reader_that_leaves_is_no_error_worth_a_word(tmp_path: Path) -> 
             assert b"".join([part async for part in process.stderr]) == b""
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("--help",), ("--version",), ("config", "schema"), ("dev", "--grpc-port=0", "--http-port=0", "--metrics-port=0")],
+    ids=lambda command: command[0],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_no_command_has_a_word_for_a_reader_that_left(
+    tmp_path: Path, command: tuple[str, ...], unbuffered: str
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [*PROGRAM, *command],
+            cwd=tmp_path,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_nor_for_one_who_does_not_want_to_know_what_failed(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run([*PROGRAM, "upload", "missing"], cwd=tmp_path, stderr=writer, check=False)
+    finally:
+        os.close(writer)
+    assert done.returncode == 141
+
+
 async def test_a_terminal_sees_a_bar_on_stderr_and_stdout_stays_clean(tmp_path: Path) -> None:
     (tmp_path / "[red]big[b]").write_bytes(content := bytes(4 * READ_PIECE))
+    out, shown = await upload_at_a_terminal(tmp_path, "[red]big[b]", env=watched(COLUMNS="120"))
+    assert out == f"{Digest.of(content)}  [red]big[b]\n"
+    assert b"uploading [red]big[b]" in shown
+    assert b"4.2/4.2 MB" in shown or b"4.0/4.0 MiB" in shown
+
+
+async def test_a_terminal_sees_a_bar_for_each_of_many(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_bytes(name.encode())
+    out, shown = await upload_at_a_terminal(tmp_path, "a", "b", "c", env=watched(COLUMNS="120"))
+    assert out == "".join(f"{Digest.of(name.encode())}  {name}\n" for name in "abc")
+    assert all(b"uploading " + name in shown for name in (b"a", b"b", b"c"))
+
+
+@pytest.mark.parametrize("quiet", [{"CI": "true"}, {"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
+async def test_a_terminal_that_nobody_watches_sees_nothing(tmp_path: Path, quiet: dict[str, str]) -> None:
+    (tmp_path / "f").write_bytes(b"content")
+    out, shown = await upload_at_a_terminal(tmp_path, "f", env=watched() | quiet | {"FORCE_COLOR": "1"})
+    assert out == f"{Digest.of(b'content')}  f\n"
+    assert shown == b""
+
+
+async def upload_at_a_terminal(cwd: Path, *files: str, env: dict[str, str]) -> tuple[str, bytes]:
+    """Run ``casproxy upload`` with a terminal as stderr; returns stdout, and what the terminal was sent."""
     async with serve(ArtifactServer()) as address:
-        write_dev_file(tmp_path, address)
+        write_dev_file(cwd, address)
         terminal, end = pty.openpty()
         try:
-            process = await trio.lowlevel.open_process(
-                [*PROGRAM, "upload", "[red]big[b]"],
-                cwd=tmp_path,
-                stdout=subprocess.PIPE,
-                stderr=end,
-                env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
-            )
-            os.close(end)
+            try:
+                process = await trio.lowlevel.open_process(
+                    [*PROGRAM, "upload", *files], cwd=cwd, stdout=subprocess.PIPE, stderr=end, env=env
+                )
+            finally:
+                os.close(end)
             assert process.stdout is not None
             async with process.stdout, trio.open_nursery() as nursery:
                 shown: list[bytes] = []
@@ -87,9 +144,7 @@ async def test_a_terminal_sees_a_bar_on_stderr_and_stdout_stays_clean(tmp_path: 
                 assert await process.wait() == 0
         finally:
             os.close(terminal)
-    assert out.decode() == f"{Digest.of(content)}  [red]big[b]\n"
-    assert b"uploading [red]big[b]" in b"".join(shown)
-    assert b"4.2/4.2 MB" in b"".join(shown) or b"4.0/4.0 MiB" in b"".join(shown)
+    return out.decode(), b"".join(shown)
 
 
 async def _read_terminal(terminal: int, shown: list[bytes]) -> None:

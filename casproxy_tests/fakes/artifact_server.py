@@ -41,6 +41,8 @@ class ArtifactServer:
     """The ``read_offset`` of each Read."""
     ignores_offset: bool = False
     """Reads begin at the first byte, whatever they are asked for."""
+    stalling: trio.Event = field(default_factory=trio.Event)
+    """Set when a call begins to stall."""
     cancelled: trio.Event = field(default_factory=trio.Event)
     """Set when a stalled call was cancelled by its caller."""
     not_ready: str = ""
@@ -82,6 +84,7 @@ class ArtifactServer:
             raise RpcError(StatusCode.UNAVAILABLE, "the server restarts")
 
     async def _stall(self) -> None:
+        self.stalling.set()
         try:
             await trio.sleep_forever()
         finally:
