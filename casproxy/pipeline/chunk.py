@@ -13,6 +13,7 @@ import trio
 
 from casproxy.errors import PeerTooSlow
 from casproxy.pipeline.api import Limits, UploadSource
+from casproxy.pipeline.handover import hand_over
 from casproxy.pipeline.pieces import PieceAssembler
 from casproxy.storage.api import Piece
 
@@ -51,7 +52,7 @@ class Chunker:
                 await self._pass_on(self._assembler.flush())
 
     async def _pass_on(self, piece: Piece) -> None:
-        await self._pieces.send(piece)
+        await hand_over(self._pieces, piece)
         self._source.hand_on(len(piece))
 
     async def _linger(self) -> list[Piece] | None:

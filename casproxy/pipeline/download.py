@@ -24,6 +24,7 @@ import trio
 from casproxy.digest import Digest
 from casproxy.errors import ArtifactCorrupt, ArtifactNotFound, BackendUnavailable, InvalidRequest, OffsetOutOfRange
 from casproxy.pipeline.api import DownloadSink, Limits
+from casproxy.pipeline.handover import hand_over
 from casproxy.pipeline.lookup import describe
 from casproxy.pipeline.pieces import split
 from casproxy.pipeline.run import one_cause, reason, run_stages
@@ -155,7 +156,7 @@ class _ReadStage:
                         raise
                     self._attempts_left -= 1
                 else:
-                    await self._pieces.send(b"")
+                    await hand_over(self._pieces, b"")
                     return
 
     async def _read_on(self) -> None:
@@ -169,7 +170,7 @@ class _ReadStage:
             _check_size(self._wanted, self.size)
             while received := await reader.receive():
                 for piece in split(received):
-                    await self._pieces.send(piece)
+                    await hand_over(self._pieces, piece)
                 self._read += len(received)
 
 
@@ -195,16 +196,16 @@ class _HashStage:
         with self._pieces, self._verified:
             while piece := await self._pieces.receive():
                 if not self._plan.verified:
-                    await self._verified.send(piece)
+                    await hand_over(self._verified, piece)
                     continue
                 self._sha256.update(piece)
                 if self._held:
-                    await self._verified.send(self._held)
+                    await hand_over(self._verified, self._held)
                 self._held = self._unskipped(piece)
             if self._plan.verified:
                 self._verify()
                 if self._held:
-                    await self._verified.send(self._held)
+                    await hand_over(self._verified, self._held)
 
     def _unskipped(self, piece: Piece) -> Piece:
         """The part of ``piece`` that was asked for; the bytes before it were read for the digest only."""

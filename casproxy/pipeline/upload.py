@@ -26,6 +26,7 @@ from casproxy.digest import Digest
 from casproxy.errors import AlreadyStored, DigestMismatch, InvalidRequest, SizeLimitExceeded
 from casproxy.pipeline.api import Expected, Limits, UploadSource
 from casproxy.pipeline.chunk import Chunker
+from casproxy.pipeline.handover import hand_over
 from casproxy.pipeline.run import one_cause, run_stages
 from casproxy.storage.api import Backend, Ingest, NewResource, Piece, Resource
 
@@ -66,7 +67,7 @@ async def _transfer(source: UploadSource, ingest: Ingest, expected: Expected, li
         with from_chunk, to_ingest:
             async for piece in from_chunk:
                 content.add(piece)
-                await to_ingest.send(piece)
+                await hand_over(to_ingest, piece)
 
     async def ingest_pieces() -> None:
         with from_hash:
