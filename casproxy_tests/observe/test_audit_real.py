@@ -169,6 +169,31 @@ async def test_a_server_that_goes_and_comes_back_has_each_event_once(tmp_path: P
     assert trail.counts()["dropped"] == 0
 
 
+async def test_a_server_that_is_killed_gets_what_it_had_not_acknowledged(
+    tmp_path: Path, version: str, log_lines: io.StringIO
+) -> None:
+    """What it had acknowledged and not yet written is its own loss: JetStream does not wait for the disk."""
+    port = free_port()
+    async with open_trail(parse_servers(f"nats://127.0.0.1:{port}"), EAGER) as trail:
+        with running_nats(tmp_path / "nats", version, port=port) as server:
+            server.create_stream()
+            record(trail, 2000)
+            await until(trail, published=1)
+            server.kill()
+            acknowledged = trail.counts()["published"]
+            await until_down(trail)
+            record(trail, 100)
+        with running_nats(tmp_path / "nats", version, port=port) as server:
+            await until(trail, published=2100)
+            messages = await arrived(server, 2100 - acknowledged)
+    events = [event["Data"]["Info"]["size_bytes"] for _, event in messages]
+    assert len(events) - len(set(events)) <= 100, "an event is there twice"
+    assert set(events) >= set(range(acknowledged, 2000)), "what was not acknowledged is sent again"
+    assert events[-100:] == list(range(100))
+    assert trail.counts()["dropped"] == trail.counts()["rejected"] == 0
+    assert len(lines(log_lines, "audit_unavailable")) == len(lines(log_lines, "audit_available")) == 1
+
+
 async def test_connections_that_break_again_and_again_lose_and_double_nothing(nats: Nats) -> None:
     with Gate(nats.port) as gate:
         async with open_trail(parse_servers(f"nats://127.0.0.1:{gate.port}"), EAGER) as trail:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -42,11 +43,17 @@ class Nats:
     """A running server."""
 
     port: int
-    token: str = ""
+    token: str
+    process: subprocess.Popen[bytes]
 
     @property
     def uri(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        """SIGKILL: what it had not written is gone."""
+        self.process.kill()
+        self.process.wait()
 
     def create_stream(self, **more: Any) -> None:
         """What the control plane does: the stream that audit events go to."""
@@ -89,11 +96,11 @@ def running_nats(
 ) -> Iterator[Nats]:
     """A server that keeps its streams in ``directory``: start it again there, and they are back."""
     directory.mkdir(exist_ok=True)
-    server = Nats(port or free_port(), token)
-    command: list[str | Path] = [nats_program(version), "-a", "127.0.0.1", "-p", str(server.port), *arguments]
+    port = port or free_port()
+    command: list[str | Path] = [nats_program(version), "-a", "127.0.0.1", "-p", str(port), *arguments]
     if jetstream:
         command += ["-js", "-sd", directory / "streams"]
     if token:
         command += ["--auth", token]
-    with running(command, directory, lambda: answers(server.port)):
-        yield server
+    with running(command, directory, lambda: answers(port)) as process:
+        yield Nats(port, token, process)

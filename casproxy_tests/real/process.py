@@ -38,7 +38,7 @@ def free_port() -> int:
 @contextmanager
 def running(
     command: Sequence[object], directory: Path, ready: Callable[[], bool], env: Mapping[str, str] | None = None
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """A child process from when ``ready`` says so to the end of the block; its log is shown if it never does."""
     log = directory / "log.txt"
     environ = {name: value for name, value in os.environ.items() if name not in _FOREIGN} | dict(env or {})
@@ -49,7 +49,7 @@ def running(
     try:
         wait_until(lambda: process.poll() is not None or ready(), lambda: log.read_text(errors="replace"))
         assert process.poll() is None, f"{command[0]} ended:\n{log.read_text(errors='replace')}"
-        yield
+        yield process
     finally:
         process.terminate()
         try:
