@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import math
 import os
-import ssl
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 import structlog
@@ -32,12 +32,12 @@ from casproxy.auth.interceptor import auth_interceptor
 from casproxy.auth.keys import KeySource
 from casproxy.auth.resolve import open_keys
 from casproxy.auth.verifier import Verifier, VerifierSettings
+from casproxy.certificates import CertificateFiles, ServedCertificate, open_certificate
 from casproxy.config import Config
 from casproxy.config.grpc_limits import GrpcLimits
 from casproxy.config.memory import memory_budget
 from casproxy.config.model import Auth, TlsConfig
 from casproxy.config.model import Server as ServerSection
-from casproxy.errors import ConfigError
 from casproxy.observation import Observation, open_observation
 from casproxy.observe.metrics import Metrics
 from casproxy.pipeline.api import Limits
@@ -107,8 +107,11 @@ class App:
 
     async def _serve(self, doors: Doors, trust: TrustStore, task_status: trio.TaskStatus[None]) -> None:
         config, addresses = self.config, doors.addresses()
-        tls = _tls_context(config.server.grpc.tls_config)
         async with (
+            _open_certificate("server.grpc.tls_config", config.server.grpc.tls_config, "h2") as grpc_certificate,
+            _open_certificate(
+                "server.http.tls_config", config.server.http.tls_config, "h2", "http/1.1"
+            ) as http_certificate,
             open_observation(config, self.readiness, trust) as observation,
             open_keys(config.auth, trust.context("http/1.1")) as keys,
             open_checked_source(config.credentials_service, trust) as source,
@@ -126,13 +129,16 @@ class App:
             backends, metrics = observation.backends(stack), observation.metrics
             methods = registry.methods(self._dependencies(backends))
             observation.serve((method.info for method in methods), stack, secrets, keys.ages)
+            observation.certificates(filter(None, (grpc_certificate, http_certificate)))
             verifier = _verifier(keys, config.auth)
             stop_http = trio.Event()
             app = self._http_app(backends, observation, verifier)
-            await http.start(serve_listener, app, doors.open_http(), stop_http, self._http_settings(metrics))
+            await http.start(
+                serve_listener, app, doors.open_http(), stop_http, self._http_settings(metrics, http_certificate)
+            )
             await http.start(doors.serve_metrics, metrics, stop_http)
             async with trio.open_nursery() as grpc:
-                server = self._server(methods, observation, verifier, tls)
+                server = self._server(methods, observation, verifier, grpc_certificate)
                 observation.server(server)
                 await grpc.start(server.serve, [doors.open_grpc()])
                 self.readiness.started()
@@ -180,13 +186,14 @@ class App:
             ),
         )
 
-    def _http_settings(self, metrics: Metrics) -> HttpSettings:
+    def _http_settings(self, metrics: Metrics, certificate: ServedCertificate | None) -> HttpSettings:
         limits, transfer = self.config.server.http.limits, self.config.transfer
         return HttpSettings(
             pace=PaceLimits(transfer.idle_timeout, float(transfer.min_rate)),
             max_connections=limits.max_connections,
             max_header_bytes=limits.max_header_size,
             grace=self._grace_left,
+            tls=None if certificate is None else certificate.context,
             on_limit=metrics.limit_reached,
         )
 
@@ -201,7 +208,11 @@ class App:
         )
 
     def _server(
-        self, methods: Sequence[Method], observation: Observation, verifier: Verifier, tls: ssl.SSLContext | None
+        self,
+        methods: Sequence[Method],
+        observation: Observation,
+        verifier: Verifier,
+        certificate: ServedCertificate | None,
     ) -> Server:
         return Server(
             methods,
@@ -210,7 +221,7 @@ class App:
                 error_interceptor(),
                 auth_interceptor(verifier, registry.ROLES, registry.PUBLIC_SERVICES),
             ],
-            tls=None if tls is None else lambda: tls,
+            tls=None if certificate is None else certificate.context,
             on_limit=observation.metrics.limit_reached,
             settings=server_settings(self.config.server),
         )
@@ -276,26 +287,13 @@ def _verifier(keys: KeySource, auth: Auth) -> Verifier:
     return Verifier(keys, VerifierSettings(require_exp=auth.require_exp, issuer=auth.issuer))
 
 
-def _tls_context(tls: TlsConfig | None) -> ssl.SSLContext | None:
-    """TLS 1.2 or newer, HTTP/2 only (RFC 9113, 9.2); None for cleartext."""
+def _open_certificate(
+    setting: str, tls: TlsConfig | None, *alpn: str
+) -> AbstractAsyncContextManager[ServedCertificate | None]:
+    """What a port shows, kept current; None for cleartext."""
     if tls is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["h2"])
-    try:
-        context.load_cert_chain(tls.certificate, tls.private_key)
-    except ssl.SSLError as error:
-        raise ConfigError(
-            f"server.grpc.tls_config: {tls.certificate} and {tls.private_key} are not a PEM certificate and its key "
-            f"({error.reason}); check that they belong together"
-        ) from error
-    except OSError as error:
-        raise ConfigError(
-            f"server.grpc.tls_config: cannot read {tls.certificate} or {tls.private_key} ({error.strerror}); "
-            "check the paths and their permissions"
-        ) from error
-    return context
+        return nullcontext()
+    return open_certificate(CertificateFiles(setting, tls.certificate, tls.private_key, tls.client_ca_file, alpn))
 
 
 def _chart_version() -> str:

@@ -1,4 +1,5 @@
-"""Owns files that nobody else may read: keys, tokens, secrets. Refuses to know what is in them.
+"""Owns files that nobody else may read (keys, tokens, secrets) and noticing that a file has changed. Refuses to know
+what is in them.
 
 A private file is a regular file of this user with no permission for group or others; what it says is read through
 the same descriptor that was checked, so that nobody can swap it in between. Everything here blocks: call it from a
@@ -47,6 +48,19 @@ def read_private(path: Path, *, max_size: int) -> bytes:
     if len(data) > max_size:
         raise ConfigError(f"{path} is larger than {max_size} bytes: is it the right file?")
     return data
+
+
+def file_signature(path: Path) -> tuple[object, ...] | None:
+    """Differs when the content may differ, links swapped on the way included; None when ``path`` leads nowhere.
+
+    Take it before the content is read, so that no change is missed.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    where = os.path.realpath(path)  # a new file may get the inode of the one it replaces
+    return where, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def write_private(path: Path, data: bytes) -> None:

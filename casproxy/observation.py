@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from casproxy.auth.claims import Claims
+from casproxy.certificates import ServedCertificate
 from casproxy.config import Config
 from casproxy.observe.calls import attached, observe_calls
 from casproxy.observe.facts import Caller
@@ -135,6 +136,22 @@ class Observation:
             "Time since the keys of this setting were last read without a fault; +Inf: never yet.",
             "setting",
             key_ages,
+        )
+
+    def certificates(self, certificates: Iterable[ServedCertificate]) -> None:
+        """Export how the certificates of ports are."""
+        served = tuple(certificates)
+        self.metrics.watch_gauges(
+            "casproxy_tls_certificate_age_seconds",
+            "Time since the files of the certificate of this setting were last found in order.",
+            "setting",
+            lambda: {each.setting: each.age for each in served},
+        )
+        self.metrics.watch_gauges(
+            "casproxy_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate that is shown for this setting ends, as Unix time.",
+            "setting",
+            lambda: {each.setting: each.expires for each in served},
         )
 
     def server(self, server: Server) -> None:

@@ -109,6 +109,14 @@ class TlsStream(trio.abc.Stream):
         """Part of ``trio.abc.SendStream``."""
         await self.transport_stream.wait_send_all_might_not_block()
 
+    async def send_eof(self) -> None:
+        """Say goodbye and send no more; the transport, which must be able to, sends its end as well."""
+        with suppress(ssl.SSLError):  # it wants the peer's goodbye too
+            self._tls.unwrap()
+        await self._flush()
+        assert isinstance(self.transport_stream, trio.abc.HalfCloseableStream)  # noqa: S101 - promised by the caller
+        await self.transport_stream.send_eof()
+
     async def aclose(self) -> None:
         """Say goodbye if that is possible at once, then close."""
         with suppress(ssl.SSLError):  # it wants the peer's goodbye too, which nobody waits for

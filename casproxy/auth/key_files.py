@@ -14,7 +14,6 @@ Refuses to know what is in the files: that is ``parse``'s.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ import trio
 from casproxy.auth.key_parts import Reading
 from casproxy.auth.keys import MAX_KEYS, VerificationKey
 from casproxy.errors import ConfigError
+from casproxy.files import file_signature
 
 LOOK_EVERY: Final = 1.0
 """Seconds. A look is a few stat(2) calls in a worker thread."""
@@ -89,20 +89,10 @@ def _names(path: Path) -> list[Path]:
 
 
 def _read(path: Path, parse: Parse, known: _File | None) -> _File:
-    signature = _signature(path)
+    signature = file_signature(path)  # None: ``parse`` will say why
     if known is not None and signature is not None and known.signature == signature:
         return known
     try:
         return _File(signature, parse(path))
     except ConfigError as error:
         return _File(None, () if known is None else known.keys, str(error))
-
-
-def _signature(path: Path) -> tuple[object, ...] | None:
-    """Differs when the content may differ; None: ``parse`` will say why. Taken first, so that no change is missed."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    where = os.path.realpath(path)  # a new file may get the inode of the one it replaces
-    return where, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -33,6 +33,7 @@ from casproxy.config.kinds import (
 )
 from casproxy.config.section import PLANNED, Section, doc
 from casproxy.config.observability import Observability
+from casproxy.config.section import PLANNED, Section, doc
 from casproxy.errors import ConfigError
 
 SOURCES = ("vault", "aws_secret_manager", "gcp_secret_manager", "azure_key_vault", "file")
@@ -54,10 +55,14 @@ class IgnoredCors(Section, frozen=True, kw_only=True):
 
 
 class TlsConfig(Section, frozen=True, kw_only=True):
-    """A server's certificate."""
+    """A server's certificate. The files are looked at every second; new ones are for connections from then on."""
 
-    certificate: Annotated[FilePath, doc("PEM file with the certificate chain.")]
-    private_key: Annotated[FilePath, doc("PEM file with the private key.")]
+    certificate: Annotated[FilePath, doc("PEM file with the certificate chain; read again when it changes.")]
+    private_key: Annotated[FilePath, doc("PEM file with the private key, without a passphrase.")]
+    client_ca_file: Annotated[
+        FilePath | None,
+        doc("PEM file of CAs; a client must show a certificate from one of them.", when_unset="clients show none"),
+    ] = None
 
 
 class HttpLimits(Section, frozen=True, kw_only=True):
@@ -75,6 +80,7 @@ class HttpServer(Section, frozen=True, kw_only=True):
     addr: Annotated[Address, doc("Address to listen on.")] = "0.0.0.0:8001"
     timeout: Annotated[TimeoutSeconds, doc("Bounds one download. `0s`: no limit.")] = 300.0
     cors: Annotated[Cors, doc("Cross-origin access to downloads.")] = Cors()
+    tls_config: Annotated[TlsConfig | None, doc("Certificate; without it the port speaks cleartext HTTP.")] = None
     uploads: Annotated[Flag, doc("Accept uploads over HTTP.")] = False
     ui: Annotated[Flag, doc("Serve the web page.")] = False
     limits: Annotated[HttpLimits, doc("What HTTP clients may ask for at most.")] = HttpLimits()

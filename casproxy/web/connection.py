@@ -6,10 +6,8 @@ sends inside a shield without a deadline, and which closes so abruptly that a cl
 
 from __future__ import annotations
 
-import fcntl
-import struct
-import termios
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,17 +20,17 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
+from casproxy.tls import TlsStream
 from casproxy.web.asgi import AbortResponse, AsgiApp
 from casproxy.web.http1 import Http1
 from casproxy.web.http2 import Http2
 from casproxy.web.inbox import Inbox
-from casproxy.web.pace import Pace, PaceLimits
+from casproxy.web.pace import PaceLimits
+from casproxy.web.paced import PacedStream
 
 log = structlog.get_logger("casproxy.web")
 
 _READ_BYTES = 128 * 1024
-_LOOK_SECONDS = 5.0
-"""How often the progress of a peer is looked at while it takes nothing."""
 _LINGER_SECONDS = 2.0
 """How long a connection that we close is still read from: unread data would make the kernel throw our answer away."""
 _END_SECONDS = 15.0
@@ -71,14 +69,21 @@ async def _run_app(app: AsgiApp, scope: Any, inbox: Inbox, send: Any) -> None:
 
 
 class Connection:
-    """One connection, from its accept to its close."""
+    """One connection, from its accept to its close. ``stream`` is what lies on ``tcp``: the pace, and maybe TLS."""
 
     def __init__(
-        self, app: AsgiApp, config: Config, context: WorkerContext, stream: trio.SocketStream, pace: PaceLimits
+        self,
+        app: AsgiApp,
+        config: Config,
+        context: WorkerContext,
+        tcp: trio.SocketStream,
+        stream: PacedStream | TlsStream,
+        pace: PaceLimits,
     ) -> None:
         self._app = app
         self._config = config
         self._context = context
+        self._tcp = tcp
         self._stream = stream
         self._pace = pace
         self._send_lock = trio.Lock()
@@ -101,7 +106,7 @@ class Connection:
             await trio.aclose_forcefully(self._stream)
 
     def _protocol_arguments(self) -> tuple[object, ...]:
-        raw = self._stream.socket
+        raw = self._tcp.socket
         try:
             client = parse_socket_addr(raw.family, raw.getpeername())
             server = parse_socket_addr(raw.family, raw.getsockname())
@@ -110,7 +115,7 @@ class Connection:
         state = ConnectionState(LifespanState({}))
         return (
             *(self._app, self._config, self._context, _Tasks(self._nursery), state),
-            *(False, client, server, self._send),
+            *(isinstance(self._stream, TlsStream), client, server, self._send),
         )
 
     async def _read(self) -> None:
@@ -118,11 +123,19 @@ class Connection:
             try:
                 data = await self._stream.receive_some(_READ_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return
+                break
             if not self._closing:
-                await self._handle(RawData(data=bytes(data)))
+                await self._handle(RawData(data=data))
             if not data:
-                return
+                break
+        if self._closing:
+            await self._linger()
+
+    async def _linger(self) -> None:
+        """Read on below TLS, which takes nothing any more once we said goodbye."""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while await self._tcp.receive_some(_READ_BYTES):
+                """Nobody wants it."""
 
     async def _handle(self, event: Event) -> None:
         try:
@@ -157,20 +170,10 @@ class Connection:
 
     async def _write(self, data: bytes) -> bool:
         """False when the peer is gone, or takes less than it must."""
-        left, pace, waiting = memoryview(data), Pace(self._pace), _unacknowledged(self._stream.socket)
-        while left:
-            began, sent = trio.current_time(), 0
-            with trio.move_on_after(min(pace.left, _LOOK_SECONDS)):
-                try:
-                    sent = await self._stream.socket.send(left)
-                except (OSError, trio.ClosedResourceError):
-                    return False
-            before, waiting = waiting, _unacknowledged(self._stream.socket)
-            pace.waited(trio.current_time() - began, max(sent, before + sent - waiting))
-            if pace.exhausted:
-                log.info("a client reads too slowly", idle_timeout=self._pace.idle_timeout)
-                return False
-            left = left[sent:]
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
         return True
 
     async def _close(self) -> None:
@@ -199,12 +202,3 @@ class Connection:
             with trio.move_on_after(self._config.keep_alive_timeout):
                 await self._context.terminated.wait()
             self._nursery.cancel_scope.cancel()
-
-
-def _unacknowledged(connection: Any) -> int:
-    """Bytes that the kernel has of us and the peer's has not confirmed (tcp(7), SIOCOUTQ); 0 where nobody can tell."""
-    try:
-        answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
-    except OSError:
-        return 0
-    return int(struct.unpack("i", answer)[0])

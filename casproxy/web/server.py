@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +17,11 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 
+from casproxy.tls import TlsStream
 from casproxy.web.asgi import AsgiApp
 from casproxy.web.connection import Connection
 from casproxy.web.pace import PaceLimits
+from casproxy.web.paced import PacedStream
 
 log = structlog.get_logger("casproxy.web")
 
@@ -44,6 +47,9 @@ class HttpSettings:
     max_header_bytes: int = 32 * 1024
     keep_alive_seconds: float = 60.0
     grace: Callable[[], float] = _short_grace
+    tls: Callable[[], ssl.SSLContext] | None = None
+    """Gives the context for a new connection, so that certificates can change; None: cleartext."""
+    handshake_timeout: float = 10.0
     on_limit: Callable[[str], None] = lambda _name: None
 
 
@@ -89,7 +95,9 @@ async def serve_listener(
             return
         connected += 1
         try:
-            await Connection(app, config, context, stream, settings.pace).serve()
+            secured = await _secured(stream, settings)
+            if secured is not None:
+                await Connection(app, config, context, stream, secured, settings.pace).serve()
         except Exception:
             log.exception("unexpected error on an HTTP connection")  # it ends this connection and no other
         finally:
@@ -103,6 +111,27 @@ async def serve_listener(
             accepting.cancel_scope.cancel()
         await context.terminated.set()
         connections.cancel_scope.deadline = trio.current_time() + settings.grace()
+
+
+async def _secured(stream: trio.SocketStream, settings: HttpSettings) -> PacedStream | TlsStream | None:
+    """What to serve on ``stream``; None, and it is closed, when TLS is spoken here and did not come about."""
+    paced = PacedStream(stream, settings.pace)
+    if settings.tls is None:
+        return paced
+    secured = TlsStream(paced, settings.tls(), server_side=True)
+    try:
+        with trio.fail_after(settings.handshake_timeout):
+            await secured.handshake()
+    except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+        log.info("TLS handshake failed", reason=str(error))
+        settings.on_limit("http_tls_handshake")
+    except BaseException:
+        await trio.aclose_forcefully(paced)
+        raise
+    else:
+        return secured
+    await trio.aclose_forcefully(paced)
+    return None
 
 
 async def _accept(

@@ -61,11 +61,26 @@ def new_authority(name: str) -> Identity:
 @cache
 def localhost() -> Identity:
     """A server's identity for ``localhost`` and 127.0.0.1, signed by ``authority``."""
-    key, ca = ec.generate_private_key(ec.SECP256R1()), authority()
+    return new_localhost()
+
+
+def new_localhost() -> Identity:
+    """Another one, with a key and a serial number of its own."""
     names = [x509.DNSName("localhost"), x509.DNSName("*.test"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    builder = _builder("localhost", key, issuer="casproxy tests")
+    return _signed("localhost", ExtendedKeyUsageOID.SERVER_AUTH, names, authority())
+
+
+def new_client(name: str, ca: Identity) -> Identity:
+    """The identity of a client, signed by ``ca``."""
+    return _signed(name, ExtendedKeyUsageOID.CLIENT_AUTH, [x509.DNSName(name)], ca)
+
+
+def _signed(name: str, usage: x509.ObjectIdentifier, names: list[x509.GeneralName], ca: Identity) -> Identity:
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer = ca.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+    builder = _builder(name, key, issuer=str(issuer))
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key())
     return Identity(key, builder.add_extension(issuer_id, critical=False).sign(ca.key, hashes.SHA256()))
 
