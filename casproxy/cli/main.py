@@ -32,6 +32,7 @@ COMMANDS = (
     "secrets",
     "config",
     "bench",
+    "completion",
 )
 
 

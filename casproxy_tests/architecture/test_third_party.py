@@ -40,6 +40,7 @@ _HOMES = {
     "resvg_py": ("bench.plot",),
     "rich": ("cli.*", "dev.*"),
     "sentry_sdk": ("observe.sentry",),
+    "shtab": ("cli.completion_command",),
     "yaml": ("config.*", "secrets.file", "cli.config_command"),
 }
 

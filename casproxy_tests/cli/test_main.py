@@ -21,6 +21,7 @@ HEAVY = {
     "google",
     "boto3",
     "rich",
+    "shtab",
     "cryptography",
     "jwt",
     "yaml",
