@@ -1,9 +1,10 @@
 """Measure what observation costs a server: ``observe_cost.py [--size-mib N] [--rounds N]``.
 
-Three servers, the same but for what watches them: none (no interceptor, no wrapper, no log line), default (as it comes)
-and all (traces to a collector, audit events to NATS if nats-server is installed, error reports switched on). They are
-loaded by turns with the same artifact, up and down; what counts is the processor time of the server for it, and of that
-the median over the rounds of each server's ratio to ``none`` in the same round. Refuses to compare absolute figures.
+Four servers, the same but for what watches them: none (no interceptor, no wrapper, no log line), default (as it comes),
+all (traces to a collector, audit events to NATS if nats-server is installed, error reports switched on) and dead
+(traces to a port where nobody listens). They are loaded by turns with the same artifact, up and down; what counts is
+the processor time of the server for it, and of that the median over the rounds of each server's ratio to ``none`` in
+the same round. Refuses to compare absolute figures.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ from casproxy.storage.api import BackendResolver
 from casproxy.trust import TrustStore
 
 _MIB = 1 << 20
-_KINDS = ("none", "default", "all")
+_KINDS = ("none", "default", "all", "dead")
 _START_SECONDS = 30.0
-_LIMITS = {"default": 1.02, "all": 1.10}
+_LIMITS = {"default": 1.02, "all": 1.10, "dead": 1.10}
+_NOBODY = "127.0.0.1:9"
 
 
 def main() -> None:
@@ -150,6 +152,9 @@ def _serve(kind: str, directory: Path, addresses: Mapping[str, str]) -> None:
         config = place.config(grpc=anywhere, http=anywhere, metrics=anywhere)
         if kind == "all":
             config = _everything(config, addresses)
+        if kind == "dead":
+            tracing = Tracing(enabled=True, endpoint=_NOBODY, insecure=True)
+            config = msgspec.structs.replace(config, observability=Observability(tracing=tracing))
         with open_ports(config) as ports:
 
             async def tell() -> None:
@@ -172,7 +177,7 @@ def _everything(config: Config, addresses: Mapping[str, str]) -> Config:
         config,
         observability=Observability(
             tracing=Tracing(enabled=True, endpoint=addresses["otlp"], insecure=True),
-            sentry=Sentry(dsn=SecretStr("http://public@127.0.0.1:9/1")),
+            sentry=Sentry(dsn=SecretStr(f"http://public@{_NOBODY}/1")),
         ),
         nats_server=NatsServer(uri=addresses["nats"]),
     )
