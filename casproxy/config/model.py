@@ -31,7 +31,6 @@ from casproxy.config.kinds import (
     of_kind,
     sizes_up_to,
 )
-from casproxy.config.section import PLANNED, Section, doc
 from casproxy.config.observability import Observability
 from casproxy.config.section import PLANNED, Section, doc
 from casproxy.errors import ConfigError
