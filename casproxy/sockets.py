@@ -38,16 +38,30 @@ async def receive_some(stream: trio.abc.ReceiveStream, max_bytes: int = READ_SIZ
     if not isinstance(stream, trio.SocketStream):
         return bytes(await stream.receive_some(min(max_bytes, READ_SIZE)))
     await trio.lowlevel.checkpoint_if_cancelled()
-    room = _scratch.buffer[:max_bytes]
-    while True:
+    if (received := receive_nowait(stream, max_bytes)) is not None:
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return received
+    while received is None:
         try:
-            received = bytes(room[: os.readv(stream.socket.fileno(), [room])])
-        except BlockingIOError:
             await trio.lowlevel.wait_readable(stream.socket)
         except OSError as error:
-            if error.errno == errno.EBADF:
-                raise trio.ClosedResourceError("this socket was already closed") from None
-            raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
-        else:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            return received
+            raise _as_trio(error) from error
+        received = receive_nowait(stream, max_bytes)
+    return received
+
+
+def receive_nowait(stream: trio.SocketStream, max_bytes: int = READ_SIZE) -> bytes | None:
+    """What has arrived, as ``receive_some`` would give it; None when that would have to wait."""
+    room = _scratch.buffer[:max_bytes]
+    try:
+        return bytes(room[: os.readv(stream.socket.fileno(), [room])])
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        raise _as_trio(error) from error
+
+
+def _as_trio(error: OSError) -> Exception:
+    if error.errno == errno.EBADF:
+        return trio.ClosedResourceError("this socket was already closed")
+    return trio.BrokenResourceError(f"socket connection broken: {error}")

@@ -160,6 +160,9 @@ class Connection:
 
     async def _receive(self) -> bytes:
         """The next bytes; ``b""`` at the end, or when the peer was waited for long enough."""
+        if (data := self.transport.receive_nowait()) is not None:
+            await trio.lowlevel.checkpoint()
+            return data
         while True:
             deadline, why = self._patience.deadline(has_streams=bool(self.streams))
             with trio.CancelScope(deadline=deadline):

@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from casproxy.sockets import receive_some
+from casproxy.sockets import receive_nowait, receive_some
 from casproxy.tls import TlsStream
 from casproxy.wire.framing import Buffer
 
@@ -35,6 +35,15 @@ class Transport:
         """The next bytes; ``b""`` at the end of the stream or when it broke."""
         try:
             return await receive_some(self._stream)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+
+    def receive_nowait(self) -> bytes | None:
+        """What is there already, ``b""`` at the end of the stream or when it broke; None when one has to wait."""
+        if not isinstance(self._stream, trio.SocketStream):
+            return None
+        try:
+            return receive_nowait(self._stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return b""
 
