@@ -53,7 +53,11 @@ config:
 build:
     rm -rf build # setuptools would pack what an earlier build left there
     python -m pip wheel -q --no-deps --wheel-dir dist .
-    python contrib/check_wheel.py dist
+    python -m contrib.check_wheel dist
+
+# Make all that a release consists of into dist/; needs `pip install -e '.[release]'`. `--changelog` writes CHANGELOG.md
+release *flags:
+    python -m contrib.release {{flags}}
 
 # Build the container image with an engine of yours: `just image`, `just image docker`
 image engine="podman":
