@@ -10,10 +10,7 @@ import argparse
 import difflib
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    from _typeshed import SupportsWrite
+from typing import Any, NoReturn
 
 
 class UsageError(Exception):
@@ -27,15 +24,25 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**{"allow_abbrev": False} | settings)
+        super().__init__(**{"allow_abbrev": False, "formatter_class": _Columns} | settings)
 
     def error(self, message: str) -> NoReturn:
         """What argparse calls for every wrong command line; raises ``UsageError``."""
         raise UsageError(f"{message}; see '{self.prog} --help'")
 
-    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         """What argparse prints help and version with; its own swallows the ``BrokenPipeError`` of a reader who left."""
         (file or sys.stderr).write(message)
+
+
+class _Columns(argparse.HelpFormatter):
+    """Makes room for the names of sub-commands: argparse forgets that they are indented."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        for indented in self._iter_indented_subactions(action):
+            width = len(self._format_action_invocation(indented)) + self._current_indent
+            self._action_max_length = max(self._action_max_length, width)
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
