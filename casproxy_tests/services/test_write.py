@@ -14,9 +14,11 @@ from casproxy._proto.google.bytestream.bytestream_pb2 import WriteRequest, Write
 from casproxy.digest import EMPTY_DIGEST, Digest
 from casproxy.errors import BackendUnavailable, SecretNotFound
 from casproxy.gob import encode_resource_name
+from casproxy.observe.facts import Uploaded
 from casproxy.rpc.errors import RpcError
 from casproxy.services.registry import WRITE
 from casproxy.storage.api import Tenant
+from casproxy.storage.wrappers.flights import SharedBackend
 from casproxy.wire.status import StatusCode
 from casproxy_tests.cancellation import Run, cancel_everywhere
 from casproxy_tests.fakes.call import FakeCall
@@ -397,6 +399,23 @@ async def test_two_writers_of_one_artifact(services: Services) -> None:
 
 
 # Errors
+
+
+async def test_the_audit_of_two_writers_tells_which_of_them_stored_it(services: Services) -> None:
+    """The other one's upload was skipped, and the name that counts is the one that was stored."""
+    services.resolver.backend = SharedBackend(services.backend)
+    first, second = (services.call(WRITE) for _ in range(2))
+    await first.client_send(request(encode_resource_name("first.bin", DIGEST), DATA[:1000]))
+    await second.client_send(request(encode_resource_name("second.bin", DIGEST), DATA[:1000]))
+    async with trio.open_nursery() as nursery:
+        for call in (first, second):
+            nursery.start_soon(services.serve, call)
+            await wait_all_tasks_blocked()
+        await first.client_send(request(data=DATA[1000:], finish=True))
+        first.client_half_close()
+    assert [committed(call) for call in (first, second)] == [len(DATA)] * 2
+    assert first.attached(Uploaded) == Uploaded(DIGEST, len(DATA), "first.bin", skipped=False)
+    assert second.attached(Uploaded) == Uploaded(DIGEST, len(DATA), "first.bin", skipped=True)
 
 
 async def test_a_missing_secret_is_never_a_missing_artifact(services: Services) -> None:
