@@ -24,7 +24,8 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, "formatter_class": _Columns} | settings)
+        ours: dict[str, Any] = {"allow_abbrev": False, "formatter_class": _Columns}
+        super().__init__(**ours | settings)
 
     def error(self, message: str) -> NoReturn:
         """What argparse calls for every wrong command line; raises ``UsageError``."""
