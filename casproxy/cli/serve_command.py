@@ -32,7 +32,7 @@ def _run(args: argparse.Namespace) -> int:
     import structlog
     import trio
 
-    from casproxy.app import run
+    from casproxy.config.cores import worker_count
     from casproxy.config.load import load
     from casproxy.observe import log
     from casproxy.ports import open_ports
@@ -42,6 +42,14 @@ def _run(args: argparse.Namespace) -> int:
     log.configure(config.observability.log.level, config.observability.log.format)
     for warning in loaded.warnings:
         structlog.get_logger("casproxy.config").warning(warning)
+    workers = worker_count(config.server.workers)
     with open_ports(config) as ports:
-        trio.run(run, config, ports)
+        if workers == 1:
+            from casproxy.app import run
+
+            trio.run(run, config, ports)
+        else:
+            from casproxy.workers.supervisor import supervise
+
+            trio.run(supervise, config, ports, workers)
     return 0

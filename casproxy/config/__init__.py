@@ -13,7 +13,9 @@ Read in this order::
     interpolate.py  ``${key:default}``
     load.py         tree -> ``Config`` and warnings; every error names file, key, what was found and what is wanted
     render.py       ``Config`` -> YAML with secrets hidden
-    memory.py       the default of server.memory_budget, from the cgroup
+    cgroup.py       what the kernel's control groups allow this process
+    memory.py       … the default of server.memory_budget
+    cores.py        … what ``auto`` means as server.workers
     reference.py    ``Config`` -> reference table and JSON Schema
 
 Refuses to know what any setting does: that is the business of whoever reads it.

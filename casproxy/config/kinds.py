@@ -28,6 +28,7 @@ from casproxy.units import (
 )
 
 HIDDEN = "******"
+MOST_PROCESSES = 256
 
 _DIGITS = re.compile(r"[0-9]{1,10}", re.ASCII)
 
@@ -103,6 +104,17 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _count_or_auto(text: str) -> int:
+    count = 0 if text == "auto" else _count(text)
+    if count > MOST_PROCESSES:
+        raise ValueError(text)
+    return count
+
+
+def _show_count_or_auto(count: int) -> int | str:
+    return count or "auto"
+
+
 def _ratio(text: str) -> float:
     value = float(text)
     if not 0.0 <= value <= 1.0:
@@ -163,6 +175,13 @@ PATH = Kind("path", "a path", Path, str, {"type": "string"})
 ADDRESS = Kind("host:port", "host:port, such as 0.0.0.0:9001 or [::]:9001", _address, str, {"type": "string"})
 FLAG = Kind("true or false", "true or false", _flag, bool, {"type": "boolean"})
 COUNT = Kind("count", "a whole number above 0", _count, int, {"type": "integer", "minimum": 1})
+COUNT_OR_AUTO = Kind(
+    "count or auto",
+    f"a whole number from 1 to {MOST_PROCESSES}, or auto",
+    _count_or_auto,
+    _show_count_or_auto,
+    {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_PROCESSES}, {"enum": ["auto"]}]},
+)
 RATIO = Kind("ratio", "a number from 0 to 1", _ratio, float, {"type": "number", "minimum": 0, "maximum": 1})
 DURATION = Kind("duration", DURATION_WANTED, parse_duration, format_duration, _DURATION_SCHEMA)
 TIMEOUT = Kind("duration", DURATION_WANTED, _timeout, _show_timeout, _DURATION_SCHEMA)
@@ -182,6 +201,8 @@ FilePath: TypeAlias = Annotated[Path, of_kind(PATH)]
 Address: TypeAlias = Annotated[str, of_kind(ADDRESS)]
 Flag: TypeAlias = Annotated[bool, of_kind(FLAG)]
 Count: TypeAlias = Annotated[int, of_kind(COUNT)]
+CountOrAuto: TypeAlias = Annotated[int, of_kind(COUNT_OR_AUTO)]
+"""A written ``auto`` arrives as 0."""
 Ratio: TypeAlias = Annotated[float, of_kind(RATIO)]
 Seconds: TypeAlias = Annotated[float, of_kind(DURATION)]
 TimeoutSeconds: TypeAlias = Annotated[float, of_kind(TIMEOUT)]

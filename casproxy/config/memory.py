@@ -8,7 +8,9 @@ Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from casproxy.config.cgroup import group_directories, read_text
 
 DEFAULT_BUDGET = 256 << 20
 
@@ -27,31 +29,8 @@ def cgroup_memory_limit(root: Path = Path("/")) -> int | None:
 
 
 def _limits(root: Path) -> Iterator[int]:
-    for file in _limit_files(root):
-        try:
-            text = file.read_text("ascii").strip()
-        except OSError:  # not this hierarchy, or the path is another namespace's
-            continue
+    for version, group in group_directories(root, "memory"):
+        text = read_text(group / ("memory.max" if version == 2 else "memory.limit_in_bytes"))
         # v2 says "max" for no limit, v1 a number close to 2**63.
         if text.isdigit() and int(text) < 2**62:
             yield int(text)
-
-
-def _limit_files(root: Path) -> Iterator[Path]:
-    """Where a limit may be: the process's own cgroup and every ancestor, in v2's tree and v1's memory tree."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        number, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if number == "0" and not controllers:
-            tree, name = root / "sys/fs/cgroup", "memory.max"
-        elif "memory" in controllers.split(","):
-            tree, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
-        else:
-            continue
-        path = PurePosixPath("/", group)
-        for ancestor in (path, *path.parents):
-            yield tree / ancestor.relative_to("/") / name

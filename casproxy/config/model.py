@@ -19,6 +19,7 @@ from casproxy.config.kinds import (
     Address,
     Bytes,
     Count,
+    CountOrAuto,
     FilePath,
     Flag,
     Networks,
@@ -105,16 +106,20 @@ class MetricsServer(Section, frozen=True, kw_only=True):
 
 
 class Server(Section, frozen=True, kw_only=True):
-    """Ports, drain and memory."""
+    """Ports, processes, drain and memory."""
 
     http: Annotated[HttpServer, doc("The HTTP port.")] = HttpServer()
     grpc: Annotated[GrpcServer, doc("The gRPC port.")] = GrpcServer()
     http_metrics: Annotated[MetricsServer, doc("The Prometheus port.")] = MetricsServer()
+    workers: Annotated[
+        CountOrAuto,
+        doc("Processes that serve. `auto`: one for each core this process may use; 1: no other process is started."),
+    ] = 1
     drain_grace: Annotated[Seconds, doc("After SIGTERM, how long calls in flight may go on.")] = 30.0
     memory_budget: Annotated[
         Bytes | None,
         doc(
-            "Payload bytes the process may hold: received and not yet handed on.",
+            "Payload bytes all workers together may hold: received and not yet handed on.",
             when_unset="256MiB, or a quarter of the cgroup's memory limit if that is less",
         ),
     ] = None
@@ -343,7 +348,7 @@ class Readiness(Section, frozen=True, kw_only=True):
 class Config(Section, frozen=True, kw_only=True):
     """The whole configuration; ``Config()`` is what an empty file means."""
 
-    server: Annotated[Server, doc("Ports, drain and memory.")] = Server()
+    server: Annotated[Server, doc("Ports, processes, drain and memory.")] = Server()
     auth: Annotated[Auth, doc("How tokens are verified.")] = Auth()
     credentials_service: Annotated[CredentialsService, doc("Where the tenants' storage credentials come from.")] = (
         CredentialsService()

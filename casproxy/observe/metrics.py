@@ -206,6 +206,10 @@ class Metrics:
         """A worker process ended and another was started in its place."""
         self._restarts.inc()
 
+    def calls_in_flight(self) -> float:
+        """Calls started and not ended, of all methods."""
+        return sum(sample.value for family in self._in_flight.collect() for sample in family.samples)
+
     # -- what others count ------------------------------------------------------------------------------
 
     def watch_gauge(self, name: str, text: str, value: Callable[[], float]) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Protocol
 
-from casproxy.observe.metrics import Metrics
 from casproxy.web.asgi import Page, Request, Response
 
 
-def metrics_pages(metrics: Metrics) -> Mapping[str, Page]:
+class Exposed(Protocol):
+    """What can be scraped: ``observe.metrics.Metrics``, or those of several processes."""
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The scrape and its content type, as the ``Accept`` header asks for it."""
+
+
+def metrics_pages(metrics: Exposed) -> Mapping[str, Page]:
     """The page by path: Prometheus text, or OpenMetrics when the ``Accept`` header asks for it."""
 
     def exposition(request: Request) -> Response:

@@ -20,7 +20,7 @@ from casproxy import __version__
 from casproxy.bench import plot
 from casproxy.bench.local import running_server
 from casproxy.bench.process import machine
-from contrib.bench import parties, rows_calls, rows_memory, rows_registry, rows_stream
+from contrib.bench import parties, rows_calls, rows_memory, rows_registry, rows_stream, rows_workers
 from contrib.bench.plan import DEFAULT, FULL, QUICK, Plan
 from contrib.bench.table import Figure, Table
 
@@ -41,6 +41,7 @@ async def main(wanted: Sequence[int], plan: Plan, table: Table) -> None:
         ((11,), _with_server(rows_stream.row_11)),
         ((12,), rows_calls.row_12),
         ((13,), _with_server(rows_stream.row_13)),
+        ((14,), rows_workers.row_14),
         ((15,), _with_server(rows_stream.row_15)),
     ]
     for numbers, step in steps:
@@ -51,8 +52,6 @@ async def main(wanted: Sequence[int], plan: Plan, table: Table) -> None:
         except (Exception, ExceptionGroup) as error:
             for number in numbers:
                 table.miss(number, f"{type(error).__name__}: {_reason(error)}")
-    if 14 in wanted:
-        table.miss(14, "server.workers does not exist yet")
 
 
 def _reason(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from statistics import median
 
 import trio
 
-from casproxy.bench.artifact import Pattern
+from casproxy.bench.artifact import Artifact, Pattern
 from casproxy.bench.driver import write_name
 from casproxy.bench.load import ClientKind, Load, NameForm, Scenario, Target
 from casproxy.bench.local import LocalServer, running_server
@@ -89,25 +89,26 @@ async def _go_frames(plan: Plan, table: Table, server: LocalServer) -> None:
 
 def raw_upload(target: Target, pattern: Pattern) -> float:
     """Upload an artifact of three mebibytes or more in 16 KiB frames, blocking; seconds."""
-    artifact = pattern.next()
-    pieces = pattern.pieces(artifact, MIB)
-    middle = next(pieces)  # all are alike but the last
-    *_, last = pieces
-    name = write_name(artifact, NameForm.GOB)
+    messages = raw_messages(pattern, pattern.next())
     connection = raw_client.RawConnection(target.address.host, target.address.port, WRITE, target.uploader_token)
     try:
         began = time.perf_counter()
-        raw_client.upload(
-            connection,
-            [
-                write_request_head(name, False, MIB) + bytes(middle),
-                (write_request_head("", False, MIB) + bytes(middle), artifact.size // MIB - 2),
-                write_request_head("", True, len(last)) + bytes(last),
-            ],
-        )
+        raw_client.upload(connection, messages)
         return time.perf_counter() - began
     finally:
         connection.close()
+
+
+def raw_messages(pattern: Pattern, artifact: Artifact) -> list[bytes | tuple[bytes, int]]:
+    """The messages of an upload of three mebibytes or more, as ``raw_client.upload`` takes them."""
+    pieces = pattern.pieces(artifact, MIB)
+    middle = next(pieces)  # all are alike but the last
+    *_, last = pieces
+    return [
+        write_request_head(write_name(artifact, NameForm.GOB), False, MIB) + bytes(middle),
+        (write_request_head("", False, MIB) + bytes(middle), artifact.size // MIB - 2),
+        write_request_head("", True, len(last)) + bytes(last),
+    ]
 
 
 async def row_11(plan: Plan, table: Table, server: LocalServer) -> None:
