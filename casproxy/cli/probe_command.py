@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -37,7 +41,8 @@ def _run(args: argparse.Namespace) -> int:
 
     http = load(args.conf, os.environ).config.server.http
     host, port = reached_at(http.addr, setting="server.http.addr", network=http.network)
-    status, text = _ask(host, port, "/statusz" if args.live else "/statusz?readiness=1", args.timeout)
+    path = "/statusz" if args.live else "/statusz?readiness=1"
+    status, text = _ask(_connection(host, port, args.timeout, tls=http.tls_config is not None), path)
     if status != 200:
         print(_reason(status, text))
         return 1
@@ -45,13 +50,26 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(host: str, port: int, path: str, timeout: float) -> tuple[int, str]:
+def _connection(host: str, port: int, timeout: float, *, tls: bool) -> HTTPConnection:
+    """Not opened yet. Whose certificate it is does not matter: health is asked for, and nothing is told."""
+    import http.client
+    import ssl
+
+    if not tls:
+        return http.client.HTTPConnection(host, port, timeout=timeout)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+
+
+def _ask(connection: HTTPConnection, path: str) -> tuple[int, str]:
     """Status and body of one answer; ``OSError``, named after the address, when there is none."""
     import http.client
     from contextlib import closing
 
-    address = f"{host}:{port}"
-    with closing(http.client.HTTPConnection(host, port, timeout=timeout)) as connection:
+    address = f"{connection.host}:{connection.port}"
+    with closing(connection):
         try:
             connection.request("GET", path)
             answer = connection.getresponse()

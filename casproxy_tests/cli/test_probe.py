@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,6 +17,7 @@ from casproxy.errors import ConfigError
 from casproxy.listen import reached_at
 from casproxy_tests.cli.command import run_to_end
 from casproxy_tests.e2e.processes import running_dev
+from casproxy_tests.real.certificates import write_server_files
 
 
 def write_config(directory: Path, address: str) -> str:
@@ -25,7 +27,7 @@ def write_config(directory: Path, address: str) -> str:
 
 
 @contextmanager
-def answering(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
+def answering(status: int, body: bytes, tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[str]]]:
     """An HTTP server with one answer: its address, and the paths it was asked for."""
     asked: list[str] = []
 
@@ -40,6 +42,8 @@ def answering(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
             """Silent."""
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -76,6 +80,19 @@ def test_live_asks_for_no_readiness(tmp_path: Path) -> None:
     with answering(200, b"{}") as (address, asked):
         assert run_to_end("probe", "--conf", write_config(tmp_path, address), "--live").returncode == 0
     assert asked == ["/statusz"]
+
+
+def test_a_server_with_tls_whoever_vouches_for_it(tmp_path: Path) -> None:
+    certificate, key = write_server_files(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    with answering(200, b"{}", context) as (address, asked):
+        config = tmp_path / "server.yaml"
+        tls = {"certificate": str(certificate), "private_key": str(key)}
+        config.write_text(json.dumps({"server": {"http": {"addr": address, "tls_config": tls}}}))
+        result = run_to_end("probe", "--conf", str(config))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "ready\n", "")
+    assert asked == ["/statusz?readiness=1"]
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
