@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from casproxy.cli.parser import UsageError
+from casproxy.cli.parser import UsageError, add_output_flag
 from casproxy.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("scenarios", metavar="SCENARIO", nargs="*", help="what to measure, in this order")
     _add_target_flags(parser)
     _add_load_flags(parser)
-    parser.add_argument("--output", choices=("text", "json"), default="text", help="how results are printed")
+    add_output_flag(parser)
     parser.add_argument(
         "--plot", metavar="FILE", type=Path, help="draw the results; .svg, or .png with casproxy[bench]"
     )

@@ -1,6 +1,7 @@
 """Owns ``casproxy config check|show|schema``. Refuses to know a setting: ``casproxy/config`` does.
 
-``check`` lists everything that is wrong, one line each on stderr; ``show`` and ``schema`` write to stdout.
+``check`` lists everything that is wrong, one line each on stderr, or all of it in one JSON object on stdout; ``show``
+and ``schema`` write to stdout.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from casproxy.cli.parser import add_output_flag
+
 if TYPE_CHECKING:
+    from casproxy.cli.live_check import Finding
     from casproxy.config import Config
 
 
@@ -30,6 +34,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             metavar="PATH",
             help="YAML file, or directory whose YAML files are merged; without it: the defaults and CAS_ variables",
         )
+        add_output_flag(reading)
     check.add_argument("--strict", action="store_true", help="make unknown keys errors")
     check.add_argument("--live", action="store_true", help="also try the secret source, and the stores of --secret")
     check.add_argument(
@@ -50,19 +55,21 @@ def _action(
 
 def _run(args: argparse.Namespace) -> int:
     if args.action == "check":
-        return _check(args.conf, strict=args.strict, live=args.secret if args.live else None)
-    return _show(args.conf) if args.action == "show" else _schema()
+        return _check(args.conf, args.output, strict=args.strict, live=args.secret if args.live else None)
+    return _show(args.conf, args.output) if args.action == "show" else _schema()
 
 
-def _check(conf: Path | None, *, strict: bool, live: list[str] | None) -> int:
+def _check(conf: Path | None, output: str, *, strict: bool, live: list[str] | None) -> int:
     """``live``: the secrets to try, None: nothing is tried."""
     import os
 
+    from casproxy.cli.text import printable
     from casproxy.config.load import InvalidConfig, load
     from casproxy.errors import ConfigError
 
     errors: list[str] = []
     warnings: list[str] = []
+    findings: list[Finding] = []
     try:
         loaded = load(conf, os.environ)
     except InvalidConfig as error:
@@ -72,36 +79,47 @@ def _check(conf: Path | None, *, strict: bool, live: list[str] | None) -> int:
     else:
         errors = loaded.unknown_keys if strict else []
         warnings = [warning for warning in loaded.warnings if warning not in errors]
-    _tell("error", errors)
-    _tell("warning", warnings)
+    if output == "text":
+        _tell("error", errors)
+        _tell("warning", warnings)
     if not errors and live is not None:
-        return _check_live(loaded.config, live)
-    if not errors:
-        print("ok")
-    return 1 if errors else 0
+        findings = _check_live(loaded.config, live)
+    good = not errors and all(finding.good for finding in findings)
+    if output == "json":
+        _print_verdict(good, errors, warnings, findings)
+    elif findings or not errors:
+        print("\n".join(printable(finding.text) for finding in findings) or "ok")
+    return 0 if good else 1
 
 
-def _check_live(config: Config, secrets: list[str]) -> int:
+def _check_live(config: Config, secrets: list[str]) -> list[Finding]:
     import trio
 
     from casproxy.cli.live_check import check_live, parse_tenant
-    from casproxy.cli.text import printable
 
-    findings = trio.run(check_live, config, [parse_tenant(text) for text in secrets])
-    for finding in findings:
-        print(printable(finding.text))
-    return 0 if all(finding.good for finding in findings) else 1
+    return trio.run(check_live, config, [parse_tenant(text) for text in secrets])
 
 
-def _show(conf: Path | None) -> int:
+def _print_verdict(good: bool, errors: list[str], warnings: list[str], findings: list[Finding]) -> None:
+    from casproxy.cli.text import print_json
+
+    live = [{"ok": finding.good, "text": finding.text} for finding in findings]
+    print_json({"ok": good, "errors": errors, "warnings": warnings, "live": live})
+
+
+def _show(conf: Path | None, output: str) -> int:
     import os
 
+    from casproxy.cli.text import print_json
     from casproxy.config.load import load
-    from casproxy.config.render import to_yaml
+    from casproxy.config.render import to_plain, to_yaml
 
     loaded = load(conf, os.environ)
     _tell("warning", loaded.warnings)
-    print(to_yaml(loaded.config), end="")
+    if output == "json":
+        print_json(to_plain(loaded.config))
+    else:
+        print(to_yaml(loaded.config), end="")
     return 0
 
 

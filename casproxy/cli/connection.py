@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from casproxy.cli.parser import UsageError
+from casproxy.cli.parser import UsageError, add_output_flag
 
 if TYPE_CHECKING:
     from casproxy.auth.claims import Role
@@ -91,9 +91,7 @@ def add_connection_flags(
             help="try so often again, after 0.4 s, 0.8 s, 1.6 s … (about), when the server is unavailable; what got "
             "further counts anew (default: %(default)s)",
         )
-    parser.add_argument(
-        "--output", choices=("text", "json"), default="text", help="how results are printed; default: text"
-    )
+    add_output_flag(parser)
 
 
 def find_connection(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from casproxy.cli.parser import add_output_flag
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``casproxy dev``."""
@@ -25,6 +27,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             metavar="PORT",
             help=f"port for {name}; 0 takes any free one (default: {default}, or the next free one)",
         )
+    add_output_flag(parser)
     parser.set_defaults(run=_run)
 
 
@@ -37,5 +40,5 @@ def _port(text: str) -> int:
 def _run(args: argparse.Namespace) -> int:
     from casproxy.cli.dev_session import serve
 
-    serve(args.dir, {"grpc": args.grpc_port, "http": args.http_port, "metrics": args.metrics_port})
+    serve(args.dir, {"grpc": args.grpc_port, "http": args.http_port, "metrics": args.metrics_port}, args.output)
     return 0

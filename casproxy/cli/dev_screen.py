@@ -17,6 +17,7 @@ from casproxy import __version__
 from casproxy.auth.claims import Role
 from casproxy.cli.console import Console
 from casproxy.cli.dev_file import DEV_FILE
+from casproxy.cli.text import print_json
 from casproxy.dev.place import Place
 from casproxy.dev.trial import Trial
 
@@ -32,6 +33,22 @@ def show(place: Place, *, grpc: str, http: str, metrics: str, trial: Trial) -> N
     for command in commands(place, grpc, trial):
         console.print(Text(f"  {command}", style="bold cyan"))
     console.print(Text("Ready. Ctrl-C stops it; what is stored stays."))
+    sys.stdout.flush()
+
+
+def show_json(place: Place, *, grpc: str, http: str, metrics: str, trial: Trial) -> None:
+    """The same as one JSON object on one line, for a program that waits until the server is ready."""
+    print_json(
+        {
+            "version": __version__,
+            "directory": str(place.root),
+            "grpc": grpc,
+            "http": http,
+            "metrics": metrics,
+            "digest": str(trial.digest),
+            "commands": commands(place, grpc, trial),
+        }
+    )
     sys.stdout.flush()
 
 

@@ -13,7 +13,7 @@ import trio
 
 from casproxy.app import run
 from casproxy.cli.dev_file import DevFile
-from casproxy.cli.dev_screen import show
+from casproxy.cli.dev_screen import show, show_json
 from casproxy.dev.place import BACKEND, ORG_ID, SECRET_ID, Place, prepare
 from casproxy.dev.trial import make_trip
 from casproxy.files import write_private
@@ -24,10 +24,11 @@ from casproxy.ports import Ports
 _HOST = "127.0.0.1"
 
 
-def serve(root: Path, wanted: Mapping[str, int | None]) -> None:
+def serve(root: Path, wanted: Mapping[str, int | None], output: str = "text") -> None:
     """Serve from ``root`` until a signal ends it. ``wanted``: ports by name; None means the usual one or the next free.
 
-    Raises ``ConfigError`` when the directory or a port cannot be used, and what the first trip raises.
+    ``output``: text or json, how it is told that the server is ready. Raises ``ConfigError`` when the directory or a
+    port cannot be used, and what the first trip raises.
     """
     log.configure("warning", "auto")  # the first trip is shown as a sentence, not as log lines
     with prepare(root, now=time.time()) as place, _open_ports(wanted) as ports, _no_stale_file(place.dev_file):
@@ -46,14 +47,15 @@ def serve(root: Path, wanted: Mapping[str, int | None]) -> None:
             public_key=str(place.public_key.absolute()),
             private_key=str(place.private_key.absolute()),
         )
-        trio.run(partial(run, config, ports, when_ready=partial(_introduce, place, addresses)))
+        trio.run(partial(run, config, ports, when_ready=partial(_introduce, place, addresses, output)))
 
 
-async def _introduce(place: Place, addresses: DevFile) -> None:
+async def _introduce(place: Place, addresses: DevFile, output: str) -> None:
     trial = await make_trip(addresses.grpc, place)
     _announce(place, addresses)
     log.configure("info", "auto")
-    show(place, grpc=addresses.grpc, http=addresses.http, metrics=addresses.metrics, trial=trial)
+    tell = show_json if output == "json" else show
+    tell(place, grpc=addresses.grpc, http=addresses.http, metrics=addresses.metrics, trial=trial)
 
 
 def _announce(place: Place, addresses: DevFile) -> None:

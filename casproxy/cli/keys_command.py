@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from casproxy.cli.parser import add_output_flag
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``casproxy keys`` with its two commands."""
@@ -35,6 +37,7 @@ def _add_generate(actions: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="where the two files go; made when it is not there"
     )
+    add_output_flag(parser)
     parser.set_defaults(run=_generate)
 
 
@@ -55,6 +58,7 @@ def _generate(args: argparse.Namespace) -> int:
     from casproxy.auth.jwks import thumbprint
     from casproxy.auth.keys import parse_pem
     from casproxy.auth.mint import generate_keypair
+    from casproxy.cli.text import print_json
     from casproxy.errors import ConfigError
     from casproxy.files import write_private
 
@@ -67,7 +71,11 @@ def _generate(args: argparse.Namespace) -> int:
     write_private(private_file, private)
     public_file.write_bytes(public)
     (key,) = parse_pem(public, origin=str(public_file))
-    print(f"private key  {private_file}\npublic key   {public_file}\nkid          {thumbprint(key.key)}")
+    kid = thumbprint(key.key)
+    if args.output == "json":
+        print_json({"private_key": str(private_file), "public_key": str(public_file), "kid": kid})
+    else:
+        print(f"private key  {private_file}\npublic key   {public_file}\nkid          {kid}")
     return 0
 
 

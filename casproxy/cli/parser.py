@@ -46,6 +46,13 @@ class _Columns(argparse.HelpFormatter):
             self._action_max_length = max(self._action_max_length, width)
 
 
+def add_output_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--output text|json``, the same for every command that prints facts."""
+    parser.add_argument(
+        "--output", choices=("text", "json"), default="text", help="how results are printed; default: text"
+    )
+
+
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     """Parse all of ``arguments``; what no parser knows is a ``UsageError`` that names the nearest known option."""
     parsed, unknown = parser.parse_known_args(arguments)

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from casproxy.cli.parser import add_output_flag
+
 if TYPE_CHECKING:
     from casproxy.config import Config
     from casproxy.secrets.api import SecretSource
@@ -40,7 +42,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action.add_argument(
             "--conf", "-conf", type=Path, required=True, metavar="PATH", help="the server's configuration"
         )
-        action.add_argument("--output", choices=("text", "json"), default="text", help="how to print; default: text")
+        add_output_flag(action)
     parser.set_defaults(run=_run)
 
 

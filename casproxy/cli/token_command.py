@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from casproxy.cli.parser import UsageError
+from casproxy.cli.parser import UsageError, add_output_flag
 
 if TYPE_CHECKING:
     from casproxy.auth.claims import Claims
@@ -61,6 +61,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--private-key", required=True, type=Path, metavar="KEY", help="PEM file of the signing key, mode 0600"
     )
     parser.add_argument("--show", action="store_true", help="print the claims on standard error as well")
+    add_output_flag(parser)
     parser.set_defaults(run=_run)
 
 
@@ -89,6 +90,7 @@ def _run(args: argparse.Namespace) -> int:
 
     from casproxy.auth.mint import ISSUER, mint, payload_of
     from casproxy.auth.verify import AUDIENCE
+    from casproxy.cli.text import print_json
     from casproxy.files import read_private
 
     now = time.time()
@@ -104,9 +106,13 @@ def _run(args: argparse.Namespace) -> int:
         kid=None if args.kid is None else _text("--kid", args.kid),
         algorithm=args.algorithm,
     )
+    payload = payload_of(claims, now=now, audience=audience, issuer=issuer)
     if args.show:
-        print(json.dumps(payload_of(claims, now=now, audience=audience, issuer=issuer), indent=2), file=sys.stderr)
-    print(token)
+        print(json.dumps(payload, indent=2), file=sys.stderr)
+    if args.output == "json":
+        print_json({"token": token, "claims": payload})
+    else:
+        print(token)
     return 0
 
 
