@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from casproxy.digest import Digest
@@ -31,6 +32,8 @@ Value: TypeAlias = "bool | int | str | bytes | list[Value] | dict[str, Value] | 
 BOOL, INT, UINT, FLOAT, BYTES, STRING, COMPLEX = 1, 2, 3, 4, 5, 6, 7
 """Go's own type ids. 8 is the interface, 16 the type definition; both ends know those below 24 without a definition."""
 _DEFINITION, _FIRST_SENT_ID = 16, 24
+_DEFINITIONS = 64
+"""Type definitions that are kept decoded; half a megabyte of them at most."""
 
 
 class GobError(ValueError):
@@ -104,8 +107,7 @@ def decode_struct(data: bytes) -> tuple[Struct, dict[str, Value]]:
             break
         if -type_id < _FIRST_SENT_ID or -type_id in types or len(types) >= MAX_TYPES + len(_KNOWN):
             raise GobError(f"type {-type_id} is defined twice, or too many types")
-        types[-type_id] = _defined_type(message.read_struct(_KNOWN, _DEFINITION, 0))
-        message.end()
+        types[-type_id] = _defined_type(message.rest())
     kind = types.get(type_id) if type_id >= _FIRST_SENT_ID else None
     if not isinstance(kind, Struct):
         raise GobError("the value is not a struct")
@@ -115,8 +117,12 @@ def decode_struct(data: bytes) -> tuple[Struct, dict[str, Value]]:
     return kind, value
 
 
-def _defined_type(definition: dict[str, Value]) -> Type:
-    """The type a ``wireType`` value describes."""
+@lru_cache(maxsize=_DEFINITIONS)
+def _defined_type(encoded: bytes) -> Type:
+    """The type a ``wireType`` value describes. Every call of a program brings the same, and it is half of the work."""
+    message = _Cursor(encoded)
+    definition = message.read_struct(_KNOWN, _DEFINITION, 0)
+    message.end()
     if len(definition) != 1:
         raise GobError("a type definition defines exactly one type")
     ((kind, body),) = definition.items()
@@ -171,6 +177,9 @@ class _Cursor:
             raise GobError("the gob ends too early")
         self._position = start + count
         return self._data[start : self._position]
+
+    def rest(self) -> bytes:
+        return self.take(len(self._data) - self._position)
 
     def message(self) -> _Cursor:
         return _Cursor(self.take(self.read_uint()))

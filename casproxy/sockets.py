@@ -1,9 +1,14 @@
-"""Owns receiving from a stream in buffers of exactly the size that arrived. Refuses to know what the bytes mean.
+"""Owns moving bytes through a socket: buffers of exactly the size that arrived, and moves that do not wait.
+
+Refuses to know what the bytes mean.
 
 ``socket.recv(256 KiB)`` allocates 256 KiB and cuts what did not arrive off again, at the end: the next read needs 256
 KiB in one run, and the heap grows by holes that nothing fits into (measured: 25 MiB for one upload of 1 GiB that held
 7 MiB at its peak; 8 with this module, at the same CPU). So the kernel fills one buffer of the thread, warm in the
 cache, and what arrived is copied out of it.
+
+Trio has no call that moves bytes only if it need not wait. Without one, each read and write costs a scope for the
+case that it has to, and a turn of the event loop: 20 µs.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -57,6 +63,16 @@ def receive_nowait(stream: trio.SocketStream, max_bytes: int = READ_SIZE) -> byt
         return bytes(room[: os.readv(stream.socket.fileno(), [room])])
     except BlockingIOError:
         return None
+    except OSError as error:
+        raise _as_trio(error) from error
+
+
+def send_nowait(stream: trio.SocketStream, buffers: Sequence[bytes | bytearray | memoryview]) -> int:
+    """Write of ``buffers``, at most 1024, in order what the kernel takes now; how many bytes. Errors as above."""
+    try:
+        return os.writev(stream.socket.fileno(), buffers)
+    except BlockingIOError:
+        return 0
     except OSError as error:
         raise _as_trio(error) from error
 

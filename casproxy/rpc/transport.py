@@ -8,14 +8,14 @@ from typing import Final
 
 import trio
 
-from casproxy.sockets import receive_nowait, receive_some
+from casproxy.sockets import receive_nowait, receive_some, send_nowait
 from casproxy.tls import TlsStream
 from casproxy.wire.framing import Buffer
 
 GATHER: Final = 256
-"""Buffers per ``sendmsg``; Linux takes 1024 at most."""
+"""Buffers per gathered write; Linux takes 1024 at most."""
 SMALL: Final = 1024
-"""Bytes of a buffer that is joined with its small neighbours: a place of its own in ``sendmsg`` costs more."""
+"""Bytes of a buffer that is joined with its small neighbours: a place of its own in a gathered write costs more."""
 JOINED_WRITE: Final = 64 * 1024
 """Bytes joined for one ``send_all`` where gathering is not to be had (TLS, memory streams)."""
 
@@ -28,7 +28,6 @@ class Transport:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
-        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self.peer = peer_name(stream)
 
     async def receive(self) -> bytes:
@@ -53,8 +52,8 @@ class Transport:
         Raises ``trio.BrokenResourceError`` when the peer is gone, and ``trio.TooSlowError`` when it takes nothing for
         ``patience`` seconds (64 KiB at once where gathering is not to be had).
         """
-        if self._socket is not None:
-            await _send_gathered(self._socket, deque(_joined(buffers)), patience)
+        if isinstance(self._stream, trio.SocketStream):
+            await _send_gathered(self._stream, deque(_joined(buffers)), patience)
         else:
             await _send_joined(self._stream, buffers, patience)
 
@@ -69,7 +68,8 @@ def _joined(buffers: list[Buffer]) -> list[Buffer]:
     run: list[Buffer] = []
     for buffer in buffers:
         if len(buffer) < SMALL:
-            run.append(buffer)
+            if len(buffer):  # an empty one at the end would never count as sent
+                run.append(buffer)
             continue
         if run:
             joined.append(b"".join(run))
@@ -80,21 +80,19 @@ def _joined(buffers: list[Buffer]) -> list[Buffer]:
     return joined
 
 
-async def _send_gathered(socket: trio.socket.SocketType, buffers: deque[Buffer], patience: float) -> None:
+async def _send_gathered(stream: trio.SocketStream, buffers: deque[Buffer], patience: float) -> None:
+    await trio.lowlevel.checkpoint_if_cancelled()
     while buffers:
-        try:
+        sent = send_nowait(stream, list(islice(buffers, GATHER)))
+        if not sent:
             with trio.fail_after(patience):
-                sent = await socket.sendmsg(list(islice(buffers, GATHER)))
-        except OSError as error:
-            raise trio.BrokenResourceError from error
+                await trio.lowlevel.wait_writable(stream.socket)
         while sent:
             first = buffers.popleft()
             if len(first) > sent:
                 buffers.appendleft(memoryview(first)[sent:])
                 break
             sent -= len(first)
-        while buffers and not len(buffers[0]):
-            buffers.popleft()  # an empty buffer would never count as sent
 
 
 async def _send_joined(stream: trio.abc.Stream, buffers: list[Buffer], patience: float) -> None:

@@ -74,6 +74,8 @@ class ByteStream:
         await call.send_message(answer.SerializeToString())
 
     async def _first_name(self, source: WriteSource) -> str:
+        if name := source.read_name_nowait():
+            return name
         with trio.move_on_after(self._limits.idle_timeout):
             return await source.read_name()
         raise PeerTooSlow(f"the sender named no resource within {self._limits.idle_timeout:g} s")

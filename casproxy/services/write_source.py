@@ -40,6 +40,13 @@ class WriteSource:
             await self._read_on()
         return self._reader.resource_name
 
+    def read_name_nowait(self) -> str:
+        """The name if what has arrived tells it, else ``""``. Errors as ``read_name``."""
+        parts = None if self._reader.resource_name else self._parts_nowait()
+        if parts is not None:
+            self._absorb(parts)
+        return self._reader.resource_name
+
     async def receive(self) -> list[Piece]:
         """See ``UploadSource.receive``."""
         while not self._ready and not self._ended:
@@ -49,14 +56,17 @@ class WriteSource:
     def receive_nowait(self) -> list[Piece] | None:
         """See ``UploadSource.receive_nowait``."""
         while not self._ready and not self._ended:
-            try:
-                parts = self._call.receive_parts_nowait()
-            except StreamGone as error:
-                raise PeerGone("the client is gone") from error
+            parts = self._parts_nowait()
             if parts is None:
                 return None
             self._absorb(parts)
         return self._take()
+
+    def _parts_nowait(self) -> list[Part] | None:
+        try:
+            return self._call.receive_parts_nowait()
+        except StreamGone as error:
+            raise PeerGone("the client is gone") from error
 
     def hand_on(self, size: int) -> None:
         """See ``UploadSource.hand_on``."""
@@ -73,15 +83,19 @@ class WriteSource:
 
     async def _read_on(self) -> None:
         """Wait for more and parse it. Cancellation loses nothing: parsing does not wait."""
-        deadline = trio.CancelScope() if self._finish_by is None else trio.CancelScope(deadline=self._finish_by)
-        with deadline:
-            try:
-                parts = await self._call.receive_parts()
-            except StreamGone as error:
-                raise PeerGone("the client is gone") from error
-            self._absorb(parts)
+        if self._finish_by is None:
+            self._absorb(await self._parts())
+            return
+        with trio.CancelScope(deadline=self._finish_by) as deadline:
+            self._absorb(await self._parts())
         if deadline.cancelled_caught:
             self._ended = True
+
+    async def _parts(self) -> list[Part]:
+        try:
+            return await self._call.receive_parts()
+        except StreamGone as error:
+            raise PeerGone("the client is gone") from error
 
     def _absorb(self, parts: list[Part]) -> None:
         """Take what arrived, and give back the credit of what is not data: tags, names, lengths."""
