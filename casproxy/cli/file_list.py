@@ -19,7 +19,7 @@ STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file to upload. ``path``: as it was given or found, ``-`` for stdin. ``found``: in a directory."""
+    """One file to upload. ``path``: as it was given or found, ``-`` for stdin. ``found``: nobody named it."""
 
     path: str
     found: bool = False
@@ -52,7 +52,9 @@ def _files(argument: str, hidden: bool) -> Iterator[File]:
         yield from _existing(argument, hidden)
     elif matches := sorted(glob.glob(argument, recursive=True, include_hidden=hidden)):
         for match in matches:
-            if "**" not in argument or not Path(match).is_dir():  # what is in there matches ** itself
+            if not os.path.isdir(match):
+                yield File(match, found=True)
+            elif "**" not in argument:  # else what is in there matches by itself
                 yield from _existing(match, hidden)
     else:
         raise FileNotFoundError(errno.ENOENT, "no file matches this pattern", argument)

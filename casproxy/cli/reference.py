@@ -36,6 +36,12 @@ what to do. With `CASPROXY_DEBUG=1` the traceback comes as well.
 Where a client command finds its server: `--addr`, else `./.casproxy/dev.json`, which `casproxy dev` writes and which is
 believed only when it is yours, mode 0600 and its address a loopback one. Where it finds its token: `--token` or
 `--token-file`, else the variable `CASPROXY_TOKEN`, else dev.json, whose tokens go to the address of dev.json only.
+
+With `--output json` a command prints one JSON object on one line; `upload` prints one line for each file. Sizes are in
+bytes. Errors stay what they are: a line on stderr and the exit code.
+
+Progress bars and colours are for people: there are none when the stream is not a terminal, when `CI` is set, when
+`NO_COLOR` is set, and when `TERM` is `dumb`.
 """
 
 

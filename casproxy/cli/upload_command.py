@@ -28,7 +28,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "sent; stdin and pipes are spooled to an unlinked file in the temporary directory (TMPDIR), because the digest "
         "must be known before the first byte is sent. What the server has already is not sent again. Of several files, "
         "one that fails is told on stderr and does not stop the others; the exit code is that of the first that "
-        "failed. A file found in a directory is stored under its own name and printed with its path.",
+        "failed. A file found in a directory, or by a pattern, is stored under its own name and printed with its path.",
     )
     parser.add_argument(
         "files",

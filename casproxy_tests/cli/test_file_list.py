@@ -58,6 +58,11 @@ def test_a_pattern_the_shell_left_alone(pattern: str, found: list[str]) -> None:
     assert paths(pattern) == found
 
 
+def test_what_a_pattern_found_nobody_named() -> None:
+    os.symlink("nowhere", "dangling.txt")
+    assert list_files(["[d]*.txt", "a.txt"]) == [File("dangling.txt", found=True), File("a.txt")]
+
+
 def test_links_are_files_but_no_directories() -> None:
     os.symlink("../a.txt", "z/link.txt")
     os.symlink("..", "z/loop")
