@@ -109,8 +109,9 @@ class StreamCall:
     async def receive_message(self) -> bytes | None:
         if self._info.kind not in _ONE_REQUEST:
             return await self._stream.receive_message()
-        if self._stream.peer_ended:  # all of it is here, and nothing to wait for
-            return await self._receive_only_message()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if (message := self._stream.receive_only_message_nowait()) is not None:
+            return message
         with trio.move_on_after(self._request_timeout):
             return await self._receive_only_message()
         self._connection.limit_reached("slow_request")
@@ -159,8 +160,10 @@ class StreamCall:
                 raise RuntimeError(f"the handler of {self._info.path} sent no answer")
             return
         gzip = self._head.gzip and self._head.accepts_gzip and sum(map(len, self._answer)) >= GZIP_MINIMUM
+        await trio.lowlevel.checkpoint_if_cancelled()  # an answer that comes after the deadline is not sent
         self._send_headers(gzip=gzip)
-        await self._stream.send_message(self._answer, gzip=gzip, grace=MESSAGE_GRACE)
+        if gzip or not self._stream.send_message_nowait(self._answer):
+            await self._stream.send_message(self._answer, gzip=gzip, grace=MESSAGE_GRACE)
 
     # -- the life of the call -------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from casproxy.rpc.server_call import NO_ERROR, CallLimits, StreamCall
 from casproxy.rpc.stream import MessageStream
 from casproxy.wire import events, headers
 from casproxy.wire.errors import CallRefusal, HttpRefusal, MalformedHeaders
+from casproxy.wire.events import RawHeaders
 from casproxy.wire.framing import MessageDecoder
 from casproxy.wire.status import StatusCode
 
@@ -42,6 +43,7 @@ class ServerConnection:
         self._ping_acked = trio.Event()
         self._draining = False
         self._last_goaway_sent = False
+        self._last_request: tuple[RawHeaders, headers.RequestHead] | None = None
 
     @property
     def held(self) -> int:
@@ -104,7 +106,7 @@ class ServerConnection:
             self._refuse(stream_id, code=7)  # REFUSED_STREAM: the client raced our second GOAWAY and may retry
             return
         try:
-            head = headers.parse_request(event.headers)
+            head = self._parse(event.headers)
             method = self._methods.get(head.path)
             if method is None:
                 raise CallRefusal(StatusCode.UNIMPLEMENTED, f"unknown method {head.path[:200]}")
@@ -121,6 +123,14 @@ class ServerConnection:
             self._refuse(stream_id, code=NO_ERROR)
         else:
             self._start(method, head, stream_id)
+
+    def _parse(self, raw: RawHeaders) -> headers.RequestHead:
+        """``parse_request``, or what it said of the same headers just before: clients repeat themselves."""
+        if self._last_request is not None and self._last_request[0] == raw:
+            return self._last_request[1]
+        head = headers.parse_request(raw)
+        self._last_request = raw, head
+        return head
 
     def _running(self) -> trio.Nursery:
         if self._nursery is None:

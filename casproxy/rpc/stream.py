@@ -166,6 +166,23 @@ class MessageStream:
                     self._assembled.append(part)
                     self.hand_on(len(part))
 
+    def receive_only_message_nowait(self) -> bytes | None:
+        """The one message of a stream that the peer has ended; None, and nothing is lost, where it is not that simple.
+
+        Raises ``BrokenMessage`` for a stream that ends inside another message.
+        """
+        decoder = self._decoder
+        if decoder is None or not self.peer_ended or self._parts or self._assembled:
+            return None
+        parts = self._decode()
+        if len(parts) != 3 or parts[2] is not MESSAGE_END or not isinstance(payload := parts[1], bytes | memoryview):
+            self._parts = parts
+            return None
+        decoder.check_complete()
+        self.traffic.messages_received += 1
+        self.hand_on(len(payload))
+        return bytes(payload)
+
     async def receive_end(self) -> None:
         """Wait until the peer has ended its side; what it sends until then is dropped. Raises ``StreamGone``."""
         while not self.peer_ended:
@@ -204,6 +221,19 @@ class MessageStream:
                 with trio.move_on_after(grace, shield=True):
                     await self._send(unsent)
             raise
+
+    def send_message_nowait(self, buffers: Sequence[Buffer]) -> bool:
+        """Queue one message that fits into one frame if nothing has to be waited for; False: nothing was done."""
+        framed = encode_message(buffers)
+        size = sum(map(len, framed))
+        protocol = self._protocol
+        if self.send_stopped or protocol.output_size >= OUTPUT_HIGH_WATER or not protocol.can_send(self.id):
+            return False
+        if size > protocol.capacity(self.id):
+            return False
+        protocol.send_data(self.id, framed, size)
+        self._wake_writer()
+        return True
 
     async def send(self, buffers: Sequence[Buffer]) -> None:
         """Send ``buffers`` as they are, under flow control. Raises ``StreamGone``."""
