@@ -8,4 +8,8 @@ from __future__ import annotations
 
 import os
 
+from casproxy_tests.soak import LONG
+
 ASKED_FOR = os.environ.get("CASPROXY_IMAGE_TEST") == "1"
+SLOWEST_SECONDS = 3600 if LONG else 1200
+"""For a test with the building of the image before it."""

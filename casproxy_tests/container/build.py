@@ -72,7 +72,8 @@ class _Buildah:
 
 
 def _make_base(buildah: _Buildah, directory: Path) -> None:
-    _output(["debootstrap", "--variant=minbase", "bookworm", directory])
+    # in a mount namespace of its own: killed half way, it leaves /proc mounted where we empty directories
+    _output(["unshare", "--mount", "debootstrap", "--variant=minbase", "bookworm", directory])
     shutil.rmtree(directory / "var/cache/apt/archives")
     container = buildah.run("from", "scratch")
     buildah.run("add", "--quiet", container, directory, "/")

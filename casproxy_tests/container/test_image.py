@@ -6,8 +6,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from casproxy_tests.container import SLOWEST_SECONDS
 from casproxy_tests.container.build import ROOT, Image
 
+pytestmark = pytest.mark.timeout(SLOWEST_SECONDS)
 _UNCHECKED_HASH = 0b01  # PEP 552: the flags word of a pyc that is never compared with its source
 _TOOLS = re.compile(r"(?:cc|gcc|g\+\+|make|ld|as|git|pip3?|uv)")
 _PROGRAM = "opt/casproxy"

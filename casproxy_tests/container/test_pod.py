@@ -12,13 +12,14 @@ import pytest
 import trio
 
 from casproxy.rpc.channel import Channel, open_channel
+from casproxy_tests.container import SLOWEST_SECONDS
 from casproxy_tests.container.build import Image
 from casproxy_tests.container.chart import CHART_VERSION, CPUS, MEMORY, Pod, running_pod
 from casproxy_tests.real.openbao import OpenBao
 from casproxy_tests.soak import LONG
 from casproxy_tests.soak.artifact import Artifact, download, upload
 
-pytestmark = pytest.mark.timeout(3600 if LONG else 600)
+pytestmark = pytest.mark.timeout(SLOWEST_SECONDS)
 MIB = 1 << 20
 STREAMS, SIZE = 8, (1024 if LONG else 48) * MIB
 PROBE = ("/opt/casproxy/bin/casproxy", "probe", "--conf", "/data/conf")
