@@ -17,10 +17,10 @@ from typing import TypeAlias, TypeVar
 
 import structlog
 import trio
-from structlog.typing import FilteringBoundLogger
 
 from casproxy.digest import Digest
 from casproxy.observe.facts import Caller, Uploaded
+from casproxy.observe.log import KeptLogger
 from casproxy.observe.metrics import Metrics
 from casproxy.rpc.api import Handler, Interceptor, ServerCall, Traffic
 from casproxy.rpc.errors import RpcError, StreamGone
@@ -34,7 +34,7 @@ _TRACE_PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0
 _QUIET_SERVICES = frozenset({"grpc.health.v1.Health", "cas.v1.StatusService"})
 OUR_FAULT = frozenset({StatusCode.UNKNOWN, StatusCode.INTERNAL, StatusCode.UNAVAILABLE, StatusCode.DATA_LOSS})
 
-log: FilteringBoundLogger = structlog.get_logger("casproxy.calls")
+_log = KeptLogger("casproxy.calls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,7 @@ WhoCalls: TypeAlias = Callable[[ServerCall], Caller | None]
 
 
 def observe_calls(metrics: Metrics, who_calls: WhoCalls) -> Interceptor:
-    """An interceptor that gives each call a request id, counts it, and logs one line when it has ended.
-
-    Logging is configured before: the logger is made here, and not for every call.
-    """
-    logger = log.bind()
+    """An interceptor that gives each call a request id, counts it, and logs one line when it has ended."""
 
     async def observe(call: ServerCall, handler: Handler) -> None:
         request_id = _request_id(call)
@@ -72,7 +68,7 @@ def observe_calls(metrics: Metrics, who_calls: WhoCalls) -> Interceptor:
             call.add_trailing_metadata("x-request-id", request_id.text)
             raise
         finally:
-            _report(call, logger, metrics, who_calls(call), code, time.perf_counter() - started)
+            _report(call, metrics, who_calls(call), code, time.perf_counter() - started)
             structlog.contextvars.reset_contextvars(**names)
 
     return observe
@@ -109,14 +105,7 @@ def code_of(error: BaseException, call: ServerCall) -> StatusCode:
     return StatusCode.DEADLINE_EXCEEDED if trio.current_time() >= call.deadline else StatusCode.CANCELLED
 
 
-def _report(
-    call: ServerCall,
-    logger: FilteringBoundLogger,
-    metrics: Metrics,
-    caller: Caller | None,
-    code: StatusCode,
-    seconds: float,
-) -> None:
+def _report(call: ServerCall, metrics: Metrics, caller: Caller | None, code: StatusCode, seconds: float) -> None:
     traffic = attached(call, Traffic) or Traffic()
     digest = attached(call, Digest)
     metrics.call_ended(call.info, code, seconds)
@@ -131,11 +120,11 @@ def _report(
         facts["digest"] = str(digest)
     facts |= {"bytes": traffic.bytes_received + traffic.bytes_sent, "seconds": round(seconds, 6)}
     if code in OUR_FAULT:
-        logger.warning("call", **facts)
+        _log.now.warning("call", **facts)
     elif code is StatusCode.OK and call.info.service in _QUIET_SERVICES:
-        logger.debug("call", **facts)  # probes every few seconds
+        _log.now.debug("call", **facts)  # probes every few seconds
     else:
-        logger.info("call", **facts)
+        _log.now.info("call", **facts)
 
 
 def attached(call: ServerCall, kind: type[_T]) -> _T | None:

@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -20,7 +21,7 @@ from typing import Any, Final, TextIO, TypeAlias
 
 import msgspec
 import structlog
-from structlog.typing import Processor
+from structlog.typing import FilteringBoundLogger, Processor
 
 from casproxy.observe.terminal import is_watched
 
@@ -60,6 +61,22 @@ def reporting_errors(reporter: ErrorReporter) -> Iterator[None]:
         _reporters.remove(reporter)
 
 
+class KeptLogger:
+    """A logger for a line that every call writes: ``now`` is made by ``configure``, and not for each line (7 us)."""
+
+    def __init__(self, name: str) -> None:
+        self._lazy: FilteringBoundLogger = structlog.get_logger(name)
+        self.now: FilteringBoundLogger = self._lazy.bind()
+        _kept.add(self)
+
+    def renew(self) -> None:
+        """Logging was configured."""
+        self.now = self._lazy.bind()
+
+
+_kept: Final[weakref.WeakSet[KeptLogger]] = weakref.WeakSet()
+
+
 def configure(level: str = "info", log_format: str = "auto", stream: TextIO | None = None) -> None:
     """Send every log line of this process to ``stream`` (standard error) from ``level`` up.
 
@@ -83,6 +100,8 @@ def configure(level: str = "info", log_format: str = "auto", stream: TextIO | No
         logger_factory=structlog.WriteLoggerFactory(file=out),
         cache_logger_on_first_use=False,
     )
+    for logger in _kept:
+        logger.renew()
     _route_standard_library(out, threshold, shared, renderers)
 
 

@@ -61,6 +61,18 @@ def test_the_level_holds_for_both_kinds_of_loggers() -> None:
 TOKEN = "eyJhbGciOiJFUzUxMiJ9.eyJyb2xlIjoidXBsb2FkZXIifQ.AbC-_d"
 
 
+def test_a_kept_logger_hears_of_every_configuration() -> None:
+    """``casproxy dev`` is quiet during its first trip, and then tells of every call."""
+    quiet, loud = io.StringIO(), io.StringIO()
+    logs.configure("warning", "json", quiet)
+    kept = logs.KeptLogger("casproxy.calls")
+    kept.now.info("unheard")
+    logs.configure("info", "json", loud)
+    kept.now.info("heard")
+    assert quiet.getvalue() == ""
+    assert json.loads(loud.getvalue())["event"] == "heard"
+
+
 @pytest.mark.parametrize(
     "text",
     [
