@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
@@ -38,6 +37,7 @@ from casproxy.config.grpc_limits import GrpcLimits
 from casproxy.config.memory import memory_budget
 from casproxy.config.model import Auth, TlsConfig
 from casproxy.config.model import Server as ServerSection
+from casproxy.errors import ConfigError
 from casproxy.observation import Observation, open_observation
 from casproxy.observe.metrics import Metrics
 from casproxy.pipeline.api import Limits
@@ -86,7 +86,7 @@ class App:
         self._drain = trio.Event()
         self._drain_began = -math.inf
         staging = config.staging
-        self._staging = Staging(staging.dir or Path(tempfile.gettempdir()), staging.quota)
+        self._staging = Staging(staging.dir, staging.quota)
 
     @property
     def draining(self) -> bool:
@@ -113,6 +113,7 @@ class App:
                 "server.http.tls_config", config.server.http.tls_config, "h2", "http/1.1"
             ) as http_certificate,
             open_observation(config, self.readiness, trust) as observation,
+        _check_staging(config.staging.dir)
             open_keys(config.auth, trust.context("http/1.1")) as keys,
             open_checked_source(config.credentials_service, trust) as source,
             observation.source(source) as watched,
@@ -299,3 +300,11 @@ def _open_certificate(
 def _chart_version() -> str:
     """The Helm chart's version, which the chart puts into the environment."""
     return os.environ.get("CHART_VERSION", "")
+def _check_staging(directory: Path | None) -> None:
+    """``ConfigError`` unless bodies can be staged in ``directory``; without one, nothing is."""
+    if directory is not None and not (directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)):
+        raise ConfigError(
+            f"staging.dir: {directory} is no directory that this process may write to; make it, or unset it"
+        )
+
+

@@ -288,7 +288,7 @@ class Staging(Section, frozen=True, kw_only=True):
     """Where bodies wait that a registry may ask for twice, or whose digest is not known before their end."""
 
     dir: Annotated[
-        FilePath | None, doc("Directory for staged bodies.", when_unset="the system's temporary directory")
+        FilePath | None, doc("Directory for staged bodies.", when_unset="nothing is staged, no temporary file written")
     ] = None
     quota: Annotated[Bytes, doc("What all staged bodies together may take.")] = 10 << 30
 

@@ -39,6 +39,7 @@ from casproxy.config.model import (
     MetricsServer,
     Outbound,
     Server,
+    Staging,
     Storage,
 )
 from casproxy.errors import ConfigError
@@ -98,6 +99,7 @@ class Place:
             auth=Auth(public_key_path=self.public_key),
             credentials_service=CredentialsService(file=FileSource(path=self.root / "secrets.yaml")),
             storage=Storage(fs=Fs(root=self.root / "store")),
+            staging=Staging(dir=self.root / "staging"),
             outbound=Outbound(allow=(*RFC1918, *LOOPBACK)),
         )
 
@@ -123,7 +125,8 @@ def _fill(root: Path, now: float) -> Place:
     _write_if_changed(root / "public.pem", _public_key(private_pem, root / "private.pem"))
     _keep_or_write(root / "secrets.yaml", _SECRETS)
     _write_if_changed(root / "hello.txt", HELLO)
-    make_private_dir(root / "store")
+    for directory in ("store", "staging"):
+        make_private_dir(root / directory)
     tokens = {role: _token(private_pem, role, now) for role in Role}
     place = Place(root, tokens[Role.UPLOADER], tokens[Role.DOWNLOADER])
     for role, token in tokens.items():

@@ -26,6 +26,10 @@ class ServerBusy(errors.CasproxyError):
     """No more transfers at once, or none at all because the server is draining; a retry will help."""
 
 
+class DigestRequired(errors.RequestError):
+    """An upload has to name its digest here."""
+
+
 class SizeConflict(errors.RequestError):
     """The stored artifact of this name has another size than the body that was announced."""
 
@@ -43,6 +47,7 @@ _TABLE: dict[type[Exception], _Row] = {
     errors.AuthError: _Row(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED"),
     errors.InvalidDigest: _Row(HTTPStatus.BAD_REQUEST, "INVALID_DIGEST"),
     errors.DigestMismatch: _Row(HTTPStatus.UNPROCESSABLE_ENTITY, "DIGEST_MISMATCH"),
+    DigestRequired: _Row(HTTPStatus.BAD_REQUEST, "DIGEST_REQUIRED"),
     SizeConflict: _Row(HTTPStatus.CONFLICT, "SIZE_CONFLICT"),
     errors.OffsetOutOfRange: _Row(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "OFFSET_OUT_OF_RANGE"),
     errors.SizeLimitExceeded: _Row(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "SIZE_LIMIT_EXCEEDED"),

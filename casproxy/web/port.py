@@ -100,6 +100,6 @@ def _ui_routes(deps: Dependencies, settings: PortSettings, gate: Gate) -> list[R
         backends=deps.backends.backend_types(),
         not_ready=deps.not_ready,
         transfers=lambda: gate.inside,
-        uploads=settings.uploads,
+        uploads=settings.uploads and deps.staging.available,  # the page sends what it has not hashed yet
     )
     return [page_route(path, page, label="/ui") for path, page in ui_pages(activity).items()]

@@ -21,7 +21,7 @@ from casproxy.pipeline.upload import upload
 from casproxy.storage.api import Backend, NewResource, Piece, Resource, check_file_name
 from casproxy.web.access import Access
 from casproxy.web.asgi import json_response
-from casproxy.web.errors import SizeConflict
+from casproxy.web.errors import DigestRequired, SizeConflict
 from casproxy.web.exchange import Exchange
 from casproxy.web.gate import Gate
 from casproxy.web.pace import Pace, PaceLimits
@@ -49,8 +49,12 @@ class StagedFile(Protocol):
 class StagingArea(Protocol):
     """Where bodies of unknown digest wait."""
 
+    @property
+    def available(self) -> bool:
+        """There is a place for files."""
+
     def open(self) -> StagedFile:
-        """A new, empty file."""
+        """A new, empty file; only where there is a place for it."""
 
 
 class Uploads:
@@ -101,6 +105,11 @@ class Uploads:
         await _tell(exchange, stored, HTTPStatus.CREATED if source.ended else HTTPStatus.OK)
 
     async def _upload_unnamed(self, exchange: Exchange, backend: Backend, name: str, claims: Claims) -> None:
+        if not self._staging.available:
+            raise DigestRequired(
+                "this server has no place (staging.dir) for a body whose digest it must find out; "
+                "name the digest: PUT /upload/sha256:…"
+            )
         staged = self._staging.open()
         try:
             digest = exchange.digest = await self._stage(exchange, staged, claims.max_bytes)

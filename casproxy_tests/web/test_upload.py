@@ -194,6 +194,16 @@ async def test_refusals(path: str, headers: dict[str, str], status: int) -> None
     assert server.store.calls.total() == 0
 
 
+async def test_without_a_place_to_stage_an_upload_names_its_digest() -> None:
+    async with world(staging_dir=None) as server:
+        refused = await put(server, "/upload", b"x")
+        assert (await put(server, f"/upload/{Digest.of(b'x')}", b"x")).status_code == 201
+        page = (await server.get("/ui/activity.json")).json()
+    assert (refused.status_code, refused.json()["reason"]) == (400, "DIGEST_REQUIRED")
+    assert "staging.dir" in refused.text and "PUT /upload/sha256:" in refused.text
+    assert page["uploads"] is False
+
+
 async def test_uploads_are_off_unless_switched_on() -> None:
     async with world(uploads=False) as server:
         assert (await put(server, "/upload", b"x")).status_code == 404

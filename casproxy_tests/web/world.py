@@ -129,12 +129,13 @@ async def world(
     backend: Backend | None = None,
     limits: Limits | None = None,
     http: HttpSettings | None = None,
+    staging_dir: Path | None = Path("/tmp"),
     staging_quota: int = 64 << 20,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """A port that accepts; stopped at the end, so that the block ends only when nothing is left."""
     store = FaultyBackend(MemoryBackend() if backend is None else backend, *faults)
-    staging = Staging(Path("/tmp"), staging_quota)
+    staging = Staging(staging_dir, staging_quota)
     made = World(store, Resolver(store), staging, CollectorRegistry(), trio.Event())
     dependencies = Dependencies(
         verifier=Verifier(StaticKeys(parse_pem(_keys()[1], origin="test"))),

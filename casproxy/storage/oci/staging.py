@@ -41,7 +41,8 @@ class Staging:
         return self.directory is not None
 
     def open(self) -> StagedBody:
-        """A new, empty body; nothing is created before its first byte."""
+        """A new, empty body, where ``available``; nothing is created before its first byte."""
+        assert self.directory is not None  # noqa: S101 - ``tempfile`` would take a directory of its own choice
         return StagedBody(self)
 
     def reserve(self, size: int) -> None:
