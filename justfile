@@ -49,6 +49,10 @@ config:
     python -m casproxy.config.reference
     python -m casproxy.cli.reference
 
+# Make the site of the documentation: build/site/index.html
+docs:
+    sphinx-build -q -W --keep-going -d build/doctrees docs build/site
+
 # Build the wheel into dist/ and try it in an empty virtual environment
 build:
     rm -rf build # setuptools would pack what an earlier build left there

@@ -107,13 +107,13 @@ class App:
 
     async def _serve(self, doors: Doors, trust: TrustStore, task_status: trio.TaskStatus[None]) -> None:
         config, addresses = self.config, doors.addresses()
+        _check_staging(config.staging.dir)
         async with (
             _open_certificate("server.grpc.tls_config", config.server.grpc.tls_config, "h2") as grpc_certificate,
             _open_certificate(
                 "server.http.tls_config", config.server.http.tls_config, "h2", "http/1.1"
             ) as http_certificate,
             open_observation(config, self.readiness, trust) as observation,
-        _check_staging(config.staging.dir)
             open_keys(config.auth, trust.context("http/1.1")) as keys,
             open_checked_source(config.credentials_service, trust) as source,
             observation.source(source) as watched,
@@ -297,9 +297,6 @@ def _open_certificate(
     return open_certificate(CertificateFiles(setting, tls.certificate, tls.private_key, tls.client_ca_file, alpn))
 
 
-def _chart_version() -> str:
-    """The Helm chart's version, which the chart puts into the environment."""
-    return os.environ.get("CHART_VERSION", "")
 def _check_staging(directory: Path | None) -> None:
     """``ConfigError`` unless bodies can be staged in ``directory``; without one, nothing is."""
     if directory is not None and not (directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)):
@@ -308,3 +305,6 @@ def _check_staging(directory: Path | None) -> None:
         )
 
 
+def _chart_version() -> str:
+    """The Helm chart's version, which the chart puts into the environment."""
+    return os.environ.get("CHART_VERSION", "")
