@@ -30,7 +30,7 @@ log = structlog.get_logger("casproxy.workers")
 _REPORT_SECONDS = 1.0
 """How often the supervisor hears of this worker at least."""
 _LOOK_SECONDS = 0.25
-_PAUSE_SECONDS = 0.005
+_PAUSE_SECONDS = 0.02
 """Between two reports of a burst of connections."""
 _LAST_WORD_SECONDS = 5.0
 
@@ -146,7 +146,7 @@ class _Work:
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
             await anext(signals)
             log.info("draining", signal="SIGTERM")
-            self._app.drain()
+            self._drain()
             await anext(signals)
             log.warning("second signal: ending at once", signal="SIGTERM")
             everything.cancel()
@@ -156,7 +156,7 @@ class _Work:
             match message:
                 case Drain():
                     log.info("draining")
-                    self._app.drain()
+                    self._drain()
                 case Scrape():
                     await self._tell_metrics(message.serial)
         if self._app.draining:
@@ -164,7 +164,11 @@ class _Work:
             everything.cancel()
         else:
             log.error("the supervisor is gone: draining")
-            self._app.drain()
+            self._drain()
+
+    def _drain(self) -> None:
+        self._app.drain()
+        self._look_now()
 
     async def _tell_metrics(self, serial: int) -> None:
         metrics = self._doors.metrics
