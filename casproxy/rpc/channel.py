@@ -6,6 +6,8 @@ Refuses to know messages.
 from __future__ import annotations
 
 import math
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -22,7 +24,7 @@ from casproxy.rpc.errors import RpcError
 from casproxy.rpc.patience import ConnectionTimeouts
 from casproxy.rpc.transport import Transport
 from casproxy.tls import TlsStream
-from casproxy.wire.flow import Budget
+from casproxy.wire.budget import Budget
 from casproxy.wire.headers import request_headers
 from casproxy.wire.metadata import Metadata
 from casproxy.wire.protocol import Protocol, WireSettings
@@ -115,8 +117,7 @@ class Channel:
         try:
             stream = await self._dial()
         except (OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
-            reason = "timed out" if isinstance(error, trio.TooSlowError) else str(error.__cause__ or error)
-            text = f"cannot connect to {self._authority}: {reason}"
+            text = f"cannot connect to {self._authority}: {_reason(error)}"
             raise self._backoff.failed(trio.current_time(), text) from error
         protocol = Protocol(client_side=True, settings=self._settings.wire, budget=self._budget)
         connection = ClientConnection(
@@ -129,6 +130,20 @@ class Channel:
             raise self._backoff.failed(trio.current_time(), text)
         self._backoff.succeeded()
         return connection
+
+
+def _reason(error: Exception) -> str:
+    """Why a dial failed, in words: of the addresses that a name has, the first one's reason."""
+    if isinstance(error, trio.TooSlowError):
+        return "timed out"
+    cause = error.__cause__ or error
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    if isinstance(cause, socket.gaierror):
+        return cause.strerror or str(cause)
+    if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
+        return os.strerror(cause.errno)  # trio's own text names the address once more
+    return str(cause)
 
 
 @asynccontextmanager

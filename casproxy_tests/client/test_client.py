@@ -234,7 +234,7 @@ async def test_nobody_listens() -> None:
     address = f"127.0.0.1:{listener.socket.getsockname()[1]}"
     await listener.aclose()
     async with open_client(address, insecure=True) as client:
-        with pytest.raises(RpcError, match=f"cannot connect to {address}") as caught:
+        with pytest.raises(RpcError, match=f"cannot connect to {address}: Connection refused") as caught:
             await client.infoz()
     assert caught.value.code is StatusCode.UNAVAILABLE
 
