@@ -10,6 +10,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from casproxy.cli.parser import add_output_flag
+
 if TYPE_CHECKING:
     from http.client import HTTPConnection
 
@@ -30,12 +32,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--timeout", type=float, default=3.0, metavar="SECONDS", help="longest wait for the answer (default: 3)"
     )
+    add_output_flag(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     import os
 
+    from casproxy.cli.text import print_json
     from casproxy.config.load import load
     from casproxy.listen import reached_at
 
@@ -43,11 +47,12 @@ def _run(args: argparse.Namespace) -> int:
     host, port = reached_at(http.addr, setting="server.http.addr", network=http.network)
     path = "/statusz" if args.live else "/statusz?readiness=1"
     status, text = _ask(_connection(host, port, args.timeout, tls=http.tls_config is not None), path)
-    if status != 200:
-        print(_reason(status, text))
-        return 1
-    print("live" if args.live else "ready")
-    return 0
+    state, reason = "live" if args.live else "ready", "" if status == 200 else _reason(status, text)
+    if args.output == "json":
+        print_json({state: not reason, "reason": reason})
+    else:
+        print(reason or state)
+    return 1 if reason else 0
 
 
 def _connection(host: str, port: int, timeout: float, *, tls: bool) -> HTTPConnection:

@@ -66,13 +66,17 @@ async def test_a_reader_that_leaves_is_no_error_worth_a_word(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "command",
-    [("--help",), ("--version",), ("config", "schema"), ("dev", "--grpc-port=0", "--http-port=0", "--metrics-port=0")],
-    ids=lambda command: command[0],
+    ("unbuffered", "command"),
+    [
+        ("", ("--help",)),
+        ("1", ("--help",)),
+        ("1", ("--version",)),
+        ("", ("config", "schema")),
+        ("", ("dev", "--grpc-port=0", "--http-port=0", "--metrics-port=0")),
+    ],
 )
-@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 def test_no_command_has_a_word_for_a_reader_that_left(
-    tmp_path: Path, command: tuple[str, ...], unbuffered: str
+    tmp_path: Path, unbuffered: str, command: tuple[str, ...]
 ) -> None:
     reader, writer = os.pipe()
     os.close(reader)

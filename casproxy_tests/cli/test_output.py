@@ -20,7 +20,6 @@ _WITHOUT = {
     "casproxy completion": "prints a script",
     "casproxy config schema": "prints JSON in any case",
     "casproxy keys jwks": "prints JSON in any case",
-    "casproxy probe": "prints one word; the exit code says it all",
     "casproxy serve": "prints nothing; its log is JSON where it is not a terminal",
 }
 

@@ -127,3 +127,16 @@ def test_where_a_server_is_reached(address: str, network: str, reached: tuple[st
 def test_a_port_nobody_knows() -> None:
     with pytest.raises(ConfigError, match="set a port"):
         reached_at("127.0.0.1:0", setting="server.http.addr")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "facts"),
+    [
+        (200, b"{}", 0, {"ready": True, "reason": ""}),
+        (503, b'{"message": "the keys are not read yet"}', 1, {"ready": False, "reason": "the keys are not read yet"}),
+    ],
+)
+def test_facts_as_json(tmp_path: Path, status: int, body: bytes, code: int, facts: dict[str, object]) -> None:
+    with answering(status, body) as (address, _):
+        result = run_to_end("probe", "--conf", write_config(tmp_path, address), "--output", "json")
+    assert (result.returncode, json.loads(result.stdout)) == (code, facts)
