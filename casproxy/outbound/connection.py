@@ -1,7 +1,7 @@
 """Owns one HTTP/1.1 connection, one exchange at a time. Refuses to know pools, credentials and what is carried.
 
 Heads are written and parsed by h11. Bodies are not fed through it: what is sent leaves in the buffers it came in (one
-``sendmsg`` per buffer, chunk header included), what is received leaves in the buffers the socket filled, up to 256 KiB
+``writev`` per buffer, chunk header included), what is received leaves in the buffers the socket filled, up to 256 KiB
 each. A body in chunks is the exception; registries send manifests that way at most.
 
 While a streamed body is sent, the answer is awaited as well: a server that refuses half way is heard at once, also
@@ -22,7 +22,7 @@ from casproxy.outbound.address import Origin
 from casproxy.outbound.errors import AnswerBroken, ConnectionBroken, OutboundError, TimedOut
 from casproxy.outbound.grace import outlast
 from casproxy.outbound.message import Body, Buffer, Head, Request, Timeouts
-from casproxy.sockets import READ_SIZE, receive_some
+from casproxy.sockets import READ_SIZE, receive_nowait, receive_some, send_nowait
 from casproxy.tls import TlsStream
 
 _HEAD_READ_SIZE: Final = 16 * 1024
@@ -45,7 +45,7 @@ class Connection:
         self._timeouts = timeouts
         inner = stream.transport_stream if isinstance(stream, TlsStream) else stream
         self._socket = inner.socket if isinstance(inner, trio.SocketStream) else None
-        self._gathers = self._socket is not None and inner is stream
+        self._gathered = inner if isinstance(inner, trio.SocketStream) and inner is stream else None
         self._body_sent = False
         self._received = 0
         self._cut = False
@@ -203,15 +203,28 @@ class Connection:
 
     async def receive_in_time(self, max_bytes: int = READ_SIZE) -> bytes:
         """Like ``receive``, within the read timeout."""
+        if self._gathered is not None:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if (data := self._receive_nowait(self._gathered, max_bytes)) is not None:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                return data
         with trio.move_on_after(self._timeouts.read):
             return await self.receive(max_bytes)
         raise TimedOut("read", self._timeouts.read)
 
+    def _receive_nowait(self, stream: trio.SocketStream, max_bytes: int) -> bytes | None:
+        try:
+            data = receive_nowait(stream, max_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise ConnectionBroken("the connection was reset", answered=self._received > 0) from error
+        self._received += len(data or b"")
+        return data
+
     async def _send(self, *buffers: Buffer) -> None:
         with trio.move_on_after(self._timeouts.write):
             try:
-                if self._gathers and self._socket is not None:
-                    await _send_gathered(self._socket, buffers)
+                if self._gathered is not None:
+                    await _send_gathered(self._gathered, buffers)
                 elif sum(map(len, buffers)) <= _JOINED_WRITE:
                     await self._stream.send_all(b"".join(buffers))
                 else:
@@ -236,6 +249,7 @@ class Response:
         self._connection = connection
         self._machine = machine
         self._ended = False
+        self._machine_empty = False  # of a counted body: what came with the head has been handed out
         length = head.headers.get("content-length")
         bodiless = method == "HEAD" or head.status in (204, 304)
         chunked = "transfer-encoding" in head.headers
@@ -273,7 +287,8 @@ class Response:
 
     async def _receive_counted(self, left: int) -> bytes:
         """Past h11: only what came together with the head is in its buffer."""
-        data = self._from_machine()
+        data = b"" if self._machine_empty else self._from_machine()
+        self._machine_empty = not data
         if not data and left:
             data = await self._connection.receive_in_time(min(READ_SIZE, left))
             if not data:
@@ -326,11 +341,14 @@ def _head_of(event: h11.Response) -> Head:
     return Head(event.status_code, headers, kept)
 
 
-async def _send_gathered(socket: trio.socket.SocketType, buffers: tuple[Buffer, ...]) -> None:
+async def _send_gathered(stream: trio.SocketStream, buffers: tuple[Buffer, ...]) -> None:
     """All buffers with one call if the kernel takes them, and views of what is left with further ones."""
+    await trio.lowlevel.checkpoint_if_cancelled()
     pending = [memoryview(buffer) for buffer in buffers if len(buffer)]
     while pending:
-        sent = await socket.sendmsg(pending)
+        sent = send_nowait(stream, pending)
+        if not sent:
+            await trio.lowlevel.wait_writable(stream.socket)
         while pending and sent >= len(pending[0]):
             sent -= len(pending.pop(0))
         if sent:
