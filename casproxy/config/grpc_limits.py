@@ -39,21 +39,23 @@ class GrpcLimits(Section, frozen=True, kw_only=True):
     """What one gRPC peer may ask for at most."""
 
     max_message_size: Annotated[Bytes, doc("Largest message accepted; a larger one is RESOURCE_EXHAUSTED.")] = 8 << 20
-    max_concurrent_streams: Annotated[Count, doc("Calls in flight on one connection.")] = 1000
-    max_connections: Annotated[Count, doc("Connections open at once.")] = 10_000
+    max_concurrent_streams: Annotated[Count, doc("Calls in flight on one connection.", unit="calls")] = 1000
+    max_connections: Annotated[Count, doc("Connections open at once.", unit="connections")] = 10_000
     max_connection_age: Annotated[
         TimeoutSeconds, doc("After which a connection is drained, give or take a tenth. `0s`: never.")
     ] = math.inf
     max_header_list_size: Annotated[Bytes, doc("Headers of one call, decoded.")] = 32 << 10
     max_header_block: Annotated[Bytes, doc("Headers of one call, as they travel.")] = 32 << 10
-    max_continuations: Annotated[Count, doc("CONTINUATION frames of one header block.")] = 8
-    reset_burst: Annotated[Count, doc("Calls a peer may reset, or make us reset, at once.")] = 1000
-    reset_rate: Annotated[Count, doc("How many of them are forgiven in a second.")] = 33
-    glitch_burst: Annotated[Count, doc("Frames without content a peer may send at once.")] = 10_000
-    glitch_rate: Annotated[Count, doc("How many of them are forgiven in a second.")] = 330
-    replies_pause: Annotated[Count, doc("Answers to PING and SETTINGS not yet sent at which reading stops.")] = 100
-    replies_close: Annotated[Count, doc("… and at which the connection ends.")] = 1000
+    max_continuations: Annotated[Count, doc("CONTINUATION frames of one header block.", unit="frames")] = 8
+    reset_burst: Annotated[Count, doc("Calls a peer may reset, or make us reset, at once.", unit="calls")] = 1000
+    reset_rate: Annotated[Count, doc("How many of them are forgiven in a second.", unit="calls/s")] = 33
+    glitch_burst: Annotated[Count, doc("Frames without content a peer may send at once.", unit="frames")] = 10_000
+    glitch_rate: Annotated[Count, doc("How many of them are forgiven in a second.", unit="frames/s")] = 330
+    replies_pause: Annotated[
+        Count, doc("Answers to PING and SETTINGS not yet sent at which reading stops.", unit="answers")
+    ] = 100
+    replies_close: Annotated[Count, doc("… and at which the connection ends.", unit="answers")] = 1000
     ping_interval: Annotated[Seconds, doc("The least time between two PINGs of a peer that gets no data.")] = 5.0
-    ping_strikes: Annotated[Count, doc("PINGs that come sooner before the connection ends.")] = 3
+    ping_strikes: Annotated[Count, doc("PINGs that come sooner before the connection ends.", unit="PINGs")] = 3
     timeouts: Annotated[Timeouts, doc("How long a silent or slow peer is waited for. `0s`: for ever.")] = Timeouts()
     windows: Annotated[Windows, doc("How much a client may send before somebody takes it.")] = Windows()

@@ -63,7 +63,8 @@ class Kind:
     """How one kind of value is read from text, shown, and described.
 
     ``parse`` raises ``ValueError`` when the text is not of this kind; ``wanted`` completes "want …". ``show`` gives
-    what YAML and the JSON Schema print. ``many`` kinds are written as a list, each entry read by ``parse``.
+    what YAML and the JSON Schema print. ``unit`` is what its numbers count. ``many`` kinds are written as a list, each
+    entry read by ``parse``.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Kind:
     parse: Callable[[str], Any]
     show: Callable[[Any], Any]
     schema: Mapping[str, object]
+    unit: str = ""
     many: bool = False
     secret: bool = False
 
@@ -144,7 +146,7 @@ def _sizes(least: int, largest: int, wanted: str) -> Kind:
             raise ValueError(text)
         return size
 
-    return Kind("size in bytes", wanted, parse, format_size, _SIZE_SCHEMA)
+    return Kind("size", wanted, parse, format_size, _SIZE_SCHEMA, unit="bytes")
 
 
 def _show_timeout(seconds: float) -> str:
@@ -183,8 +185,8 @@ COUNT_OR_AUTO = Kind(
     {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_PROCESSES}, {"enum": ["auto"]}]},
 )
 RATIO = Kind("ratio", "a number from 0 to 1", _ratio, float, {"type": "number", "minimum": 0, "maximum": 1})
-DURATION = Kind("duration", DURATION_WANTED, parse_duration, format_duration, _DURATION_SCHEMA)
-TIMEOUT = Kind("duration", DURATION_WANTED, _timeout, _show_timeout, _DURATION_SCHEMA)
+DURATION = Kind("duration", DURATION_WANTED, parse_duration, format_duration, _DURATION_SCHEMA, unit="ms, s, m, h")
+TIMEOUT = Kind("duration", DURATION_WANTED, _timeout, _show_timeout, _DURATION_SCHEMA, unit="ms, s, m, h")
 SIZE = sizes_up_to(LARGEST_SIZE)
 
 

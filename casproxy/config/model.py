@@ -68,8 +68,10 @@ class TlsConfig(Section, frozen=True, kw_only=True):
 class HttpLimits(Section, frozen=True, kw_only=True):
     """What HTTP clients may ask for at most."""
 
-    max_transfers: Annotated[Count, doc("Downloads and uploads at once; beyond, the answer is 503.")] = 1000
-    max_connections: Annotated[Count, doc("Connections open at once.")] = 10_000
+    max_transfers: Annotated[
+        Count, doc("Downloads and uploads at once; beyond, the answer is 503.", unit="transfers")
+    ] = 1000
+    max_connections: Annotated[Count, doc("Connections open at once.", unit="connections")] = 10_000
     max_header_size: Annotated[Bytes, doc("Headers of one request.")] = 32 << 10
 
 
@@ -113,7 +115,10 @@ class Server(Section, frozen=True, kw_only=True):
     http_metrics: Annotated[MetricsServer, doc("The Prometheus port.")] = MetricsServer()
     workers: Annotated[
         CountOrAuto,
-        doc("Processes that serve. `auto`: one for each core this process may use; 1: no other process is started."),
+        doc(
+            "Processes that serve. `auto`: one for each core this process may use; 1: no other process is started.",
+            unit="processes",
+        ),
     ] = 1
     drain_grace: Annotated[Seconds, doc("After SIGTERM, how long calls in flight may go on.")] = 30.0
     memory_budget: Annotated[
@@ -302,7 +307,7 @@ class Transfer(Section, frozen=True, kw_only=True):
     idle_timeout: Annotated[Seconds, doc("A client without progress for this long, though it may send, is ended.")] = (
         60.0
     )
-    min_rate: Annotated[Bytes, doc("Bytes per second that count as progress.")] = 1
+    min_rate: Annotated[Bytes, doc("Bytes per second that count as progress.", unit="bytes/s")] = 1
     verify_resume: Annotated[Flag, doc("Hash the skipped prefix of a resumed download.")] = True
 
 

@@ -37,7 +37,7 @@ class Tracing(Section, frozen=True, kw_only=True):
     enabled: Annotated[Flag, doc("Export traces.")] = False
     endpoint: Annotated[Address, doc("OTLP/gRPC collector.")] = "localhost:4317"
     insecure: Annotated[Flag, doc("Reach the collector without TLS.")] = False
-    sampling_ratio: Annotated[Ratio, doc("Share of calls traced, unless the caller decided.")] = 1.0
+    sampling_ratio: Annotated[Ratio, doc("Share of calls traced, unless the caller decided.", unit="1 is all")] = 1.0
     propagate: Annotated[Flag, doc("Send the trace context to tenants' registries, too.")] = False
 
 

@@ -48,7 +48,7 @@ A setting whose *since* is *planned* is accepted, warned about, and without effe
 
 def table() -> str:
     """The page: introduction and one table of all settings."""
-    rows = [("key", "type", "default", "since", "meaning"), ("---",) * 5, *_rows()]
+    rows = [("key", "type", "default", "unit", "since", "meaning"), ("---",) * 6, *_rows()]
     return _HEAD + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -60,7 +60,7 @@ def _rows() -> Iterator[tuple[str, ...]]:
         if setting.kind is not None or setting.default is None:
             kind = setting.kind.name if setting.kind is not None else "map"
             since = PLANNED if path.startswith(planned) else setting.since
-            yield f"`{path}`", kind, _default(path, setting), since, setting.meaning
+            yield f"`{path}`", kind, _default(path, setting), setting.unit, since, setting.meaning
 
 
 def _default(path: str, setting: Setting) -> str:

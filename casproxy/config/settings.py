@@ -29,6 +29,7 @@ class Setting:
     default: Any
     meaning: str
     since: str
+    unit: str
     when_unset: str
     alias_of: str
 
@@ -72,6 +73,7 @@ def _setting(field: inspect.Field) -> Setting:
         default=field.default_factory() if field.default is msgspec.NODEFAULT and not field.required else field.default,
         meaning=meaning,
         since=extra["since"],
+        unit=extra["unit"] or (extra["kind"].unit if "kind" in extra else ""),
         when_unset=extra["when_unset"],
         alias_of=extra["alias_of"],
     )

@@ -27,6 +27,13 @@ def test_every_setting_has_a_meaning_a_version_and_a_kind() -> None:
         assert setting.name == setting.name.lower(), path
 
 
+def test_every_number_has_a_unit() -> None:
+    numbers = {"count", "count or auto", "duration", "ratio", "size"}
+    found = [(path, setting) for path, setting in walk() if setting.kind is not None and setting.kind.name in numbers]
+    assert {setting.kind.name for _, setting in found if setting.kind is not None} == numbers
+    assert not [path for path, setting in found if not setting.unit]
+
+
 def test_every_setting_that_is_not_planned_is_read_by_somebody() -> None:
     """A setting nobody reads would be a promise nobody keeps; ``since=PLANNED`` says so and warns."""
     package = Path(casproxy.__file__).parent
@@ -69,7 +76,7 @@ def test_the_table_has_every_setting_once() -> None:
 
 def test_what_has_no_effect_yet_is_planned() -> None:
     (row,) = [line for line in table().splitlines() if line.startswith("| `server.http_metrics.timeout`")]
-    assert row.split(" | ")[3] == "planned"
+    assert row.split(" | ")[4] == "planned"
 
 
 def test_the_schema_has_every_setting() -> None:
