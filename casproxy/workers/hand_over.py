@@ -10,7 +10,6 @@ from __future__ import annotations
 import array
 import math
 import socket
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -55,7 +54,7 @@ class Door(trio.abc.Listener[trio.SocketStream]):
 
     def __init__(self) -> None:
         self._put, self._waiting = trio.open_memory_channel[trio.socket.SocketType](math.inf)
-        self._live: deque[trio.socket.SocketType] = deque()
+        self._live: list[trio.socket.SocketType] = []
         self._shut = False
         self.taken = 0
         """Connections that were ever handed to this door."""
@@ -65,19 +64,19 @@ class Door(trio.abc.Listener[trio.SocketStream]):
         self.taken += 1
         if self._shut:
             connection.close()
-        else:
-            self._put.send_nowait(trio.socket.from_stdlib_socket(connection))
+            return
+        handed = trio.socket.from_stdlib_socket(connection)
+        self._live.append(handed)
+        self._put.send_nowait(handed)
 
     def count_open(self) -> int:
-        """Connections that were accepted here and are not closed, and those that wait to be."""
-        self._live = deque(one for one in self._live if one.fileno() != -1)
-        return len(self._live) + self._waiting.statistics().current_buffer_used
+        """Connections that were handed to this door and are not closed, accepted or not."""
+        self._live = [one for one in self._live if one.fileno() != -1]
+        return len(self._live)
 
     async def accept(self) -> trio.SocketStream:
         """The next connection. ``trio.ClosedResourceError`` once closed."""
-        connection = await self._waiting.receive()
-        self._live.append(connection)
-        return trio.SocketStream(connection)
+        return trio.SocketStream(await self._waiting.receive())
 
     async def aclose(self) -> None:
         """Close the door, and what nobody has accepted yet."""
