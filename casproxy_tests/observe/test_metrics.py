@@ -17,7 +17,7 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from casproxy.client import Client, open_client
-from casproxy.config.model import NatsServer
+from casproxy.config.model import NatsServer, TlsConfig
 from casproxy.config.observability import Observability, Tracing
 from casproxy.dev.place import Place
 from casproxy.digest import Digest
@@ -30,6 +30,7 @@ from casproxy_tests.app.serving import Serving, config_of, place_at, serving
 from casproxy_tests.architecture import ROOT
 from casproxy_tests.fakes.call import WRITE
 from casproxy_tests.fakes.otlp import otlp_receiver
+from casproxy_tests.real.certificates import client_context, write_server_files
 from casproxy_tests.real.nats import running_nats
 from casproxy_tests.real.prometheus import Prometheus, promtool, running_prometheus
 
@@ -62,8 +63,14 @@ def hour(tmp_path_factory: pytest.TempPathFactory) -> Hour:
     directory = tmp_path_factory.mktemp("hour")
     with place_at(directory) as place, running_nats(directory / "nats", "debian") as nats, otlp_receiver() as receiver:
         nats.create_stream()
+        certificate, key = write_server_files(directory)
+        plain = config_of(place)
+        grpc = msgspec.structs.replace(
+            plain.server.grpc, tls_config=TlsConfig(certificate=certificate, private_key=key)
+        )
         config = msgspec.structs.replace(
-            config_of(place),
+            plain,
+            server=msgspec.structs.replace(plain.server, grpc=grpc),
             nats_server=NatsServer(uri=nats.uri),
             observability=Observability(tracing=Tracing(enabled=True, endpoint=receiver.address, insecure=True)),
         )
@@ -88,8 +95,8 @@ async def _live_an_hour(server: Serving, place: Place) -> Hour:
     began = time.time() - (MINUTES + 1) * 60
     async with (
         httpx.AsyncClient(trust_env=False) as http,
-        open_client(server.grpc, place.uploader_token, insecure=True) as uploader,
-        open_client(server.grpc, place.downloader_token, insecure=True) as downloader,
+        open_client(server.grpc, place.uploader_token, tls=client_context()) as uploader,
+        open_client(server.grpc, place.downloader_token, tls=client_context()) as downloader,
     ):
         scrapes = {began: (await http.get(f"http://{server.metrics}/metrics", headers=OPEN_METRICS)).text}
         for minute in range(1, MINUTES + 1):
