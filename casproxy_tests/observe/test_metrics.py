@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import yaml
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from casproxy.client import Client, open_client
+from casproxy.client import Client, open_client, tls_context
 from casproxy.config.model import NatsServer, TlsConfig
 from casproxy.config.observability import Observability, Tracing
 from casproxy.dev.place import Place
@@ -30,7 +31,7 @@ from casproxy_tests.app.serving import Serving, config_of, place_at, serving
 from casproxy_tests.architecture import ROOT
 from casproxy_tests.fakes.call import WRITE
 from casproxy_tests.fakes.otlp import otlp_receiver
-from casproxy_tests.real.certificates import client_context, write_server_files
+from casproxy_tests.real.certificates import authority, write_server_files
 from casproxy_tests.real.nats import running_nats
 from casproxy_tests.real.prometheus import Prometheus, promtool, running_prometheus
 
@@ -64,6 +65,8 @@ def hour(tmp_path_factory: pytest.TempPathFactory) -> Hour:
     with place_at(directory) as place, running_nats(directory / "nats", "debian") as nats, otlp_receiver() as receiver:
         nats.create_stream()
         certificate, key = write_server_files(directory)
+        ca = directory / "ca.pem"
+        ca.write_bytes(authority().certificate_pem)
         plain = config_of(place)
         grpc = msgspec.structs.replace(
             plain.server.grpc, tls_config=TlsConfig(certificate=certificate, private_key=key)
@@ -77,7 +80,7 @@ def hour(tmp_path_factory: pytest.TempPathFactory) -> Hour:
 
         async def live() -> Hour:
             async with serving(config) as server:
-                return await _live_an_hour(server, place)
+                return await _live_an_hour(server, place, tls_context(ca))
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("casproxy.observation.watch_lag", _report_the_lag_of_a_good_day)
@@ -91,12 +94,12 @@ async def _report_the_lag_of_a_good_day(report: Callable[[float], None]) -> None
         await trio.sleep(0.01)
 
 
-async def _live_an_hour(server: Serving, place: Place) -> Hour:
+async def _live_an_hour(server: Serving, place: Place, tls: ssl.SSLContext) -> Hour:
     began = time.time() - (MINUTES + 1) * 60
     async with (
         httpx.AsyncClient(trust_env=False) as http,
-        open_client(server.grpc, place.uploader_token, tls=client_context()) as uploader,
-        open_client(server.grpc, place.downloader_token, tls=client_context()) as downloader,
+        open_client(server.grpc, place.uploader_token, tls=tls) as uploader,
+        open_client(server.grpc, place.downloader_token, tls=tls) as downloader,
     ):
         scrapes = {began: (await http.get(f"http://{server.metrics}/metrics", headers=OPEN_METRICS)).text}
         for minute in range(1, MINUTES + 1):
