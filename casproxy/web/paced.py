@@ -67,6 +67,6 @@ def _unacknowledged(connection: Any) -> int:
     """Bytes that the kernel has of us and the peer's has not confirmed (tcp(7), SIOCOUTQ); 0 where nobody can tell."""
     try:
         answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: closed meanwhile, its number is -1
         return 0
     return int(struct.unpack("i", answer)[0])
