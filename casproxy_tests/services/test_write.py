@@ -252,6 +252,26 @@ async def test_a_client_that_waits_for_the_answer_before_it_half_closes(
     assert trio.current_time() < 1
 
 
+async def test_a_process_that_was_not_run_for_a_second_ends_a_write_all_the_same(
+    services: Services, mock_clock: MockClock
+) -> None:
+    """A container below one core is stopped for a part of each 100 ms: the grace may be over before anybody looks."""
+    call, outcome = services.call(WRITE), list[RpcError | None]()
+
+    async def serve() -> None:
+        outcome.append(await services.serve(call))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        await call.client_send(request(GOB, DATA, finish=True))
+        await trio.testing.wait_all_tasks_blocked()
+        assert not outcome
+        mock_clock.jump(1)
+        call.client_half_close()
+    assert outcome == [None]
+    assert committed(call) == len(DATA)
+
+
 async def test_half_close_too_early_is_a_digest_mismatch(services: Services) -> None:
     _, error = await write(services, request(GOB, DATA[:-1]))
     got = Digest.of(DATA[:-1])
