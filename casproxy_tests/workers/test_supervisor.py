@@ -19,6 +19,7 @@ from casproxy.config.model import GrpcServer, HttpServer, MetricsServer, Server
 from casproxy.errors import CasproxyError, ConfigError
 from casproxy.ports import Ports, open_ports
 from casproxy.workers import process
+from casproxy.workers import supervisor as supervisor_module
 from casproxy.workers.messages import GRPC, Orders
 from casproxy.workers.process import Ending, Worker
 from casproxy.workers.restarts import Patience
@@ -33,8 +34,9 @@ CONFIG = Config(
     )
 )
 HASTY = Patience(first=0.01, longest=0.02, tries=3)
-OBEDIENT = ["sh", "-c", 'cat <&"$1" >/dev/null', "sh"]
-"""A process that ends with its link and does nothing else."""
+_OBEY = "import sys; link = open(int(sys.argv[1]), 'rb'); link.read(int.from_bytes(link.read(4), 'big')); link.read(1)"
+OBEDIENT = [sys.executable, "-IS", "-c", _OBEY]
+"""Takes its orders and ends at the next word, or with its link. Serves nobody."""
 DEAF = ["sh", "-c", "exec sleep 1000", "sh"]
 
 
@@ -180,6 +182,25 @@ async def test_a_worker_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPa
         os.kill(worker.process_id, 0)
 
 
+async def test_a_worker_that_does_not_drain_is_killed_and_the_end_is_not_a_good_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "_LAST_STEPS_SECONDS", 0.05)
+    monkeypatch.setattr(supervisor_module, "_MARGIN_SECONDS", 0.0)
+    supervisor = Supervisor(CONFIG, 1, command=DEAF)
+
+    async def drain_what_has_started() -> None:
+        while not any(worker.process_id for worker in workers_of(supervisor)):
+            await trio.lowlevel.checkpoint()
+        supervisor.drain()
+
+    with pytest.raises(ExceptionGroup) as failed, open_ports(CONFIG) as ports:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drain_what_has_started)
+            await supervisor.serve(ports)
+    assert failed.group_contains(CasproxyError, match="not drained within")
+
+
 async def test_cancelled_anywhere_no_process_is_left() -> None:
     started: list[Worker] = []
 
@@ -199,3 +220,18 @@ async def test_cancelled_anywhere_no_process_is_left() -> None:
                 os.kill(started[-1].process_id, 0)
 
     assert await cancel_everywhere(scenario, check) >= 3
+
+
+async def test_a_supervisor_that_is_cancelled_anywhere_leaves_nothing() -> None:
+    async def start_and_drain() -> None:
+        supervisor = Supervisor(CONFIG, 2, command=OBEDIENT)
+        with open_ports(CONFIG) as ports:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(supervisor.serve, ports)
+                async with await connect(ports):
+                    supervisor.drain()
+
+    async def check(_run: Run[None]) -> None:
+        """What the harness and every test look at: tasks, descriptors, processes."""
+
+    assert await cancel_everywhere(start_and_drain, check) > 5
