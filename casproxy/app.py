@@ -60,6 +60,7 @@ from casproxy.web import port
 from casproxy.web.asgi import AsgiApp
 from casproxy.web.pace import PaceLimits
 from casproxy.web.server import HttpSettings, serve_listener
+from casproxy.wire.budget import Budget
 from casproxy.wire.guard import AbuseLimits
 from casproxy.wire.protocol import WireSettings
 
@@ -78,14 +79,21 @@ async def run(config: Config, ports: Doors, *, when_ready: Callable[[], Awaitabl
 
 
 class App:
-    """One server, from configuration to the end of its drain. Serves once."""
+    """One server, from configuration to the end of its drain. Serves once.
 
-    def __init__(self, config: Config) -> None:
+    ``stores`` may put stores of its own beside those of the configuration, as ``casproxy bench`` does.
+    """
+
+    def __init__(
+        self, config: Config, *, stores: Callable[[BackendResolver], BackendResolver] = lambda own: own
+    ) -> None:
         self.config = config
+        self._stores = stores
         self.readiness = Readiness()
         self._drain = trio.Event()
         self._drain_began = -math.inf
         staging = config.staging
+        self._budget = Budget(memory_budget(config.server.memory_budget))
         self._staging = Staging(staging.dir, staging.quota)
 
     @property
@@ -127,7 +135,7 @@ class App:
             ) as stack,
             trio.open_nursery() as http,
         ):
-            backends, metrics = observation.backends(stack), observation.metrics
+            backends, metrics = self._stores(observation.backends(stack)), observation.metrics
             methods = registry.methods(self._dependencies(backends))
             observation.serve((method.info for method in methods), stack, secrets, keys.ages)
             observation.certificates(filter(None, (grpc_certificate, http_certificate)))
@@ -154,6 +162,7 @@ class App:
         return registry.Dependencies(
             backends=backends,
             limits=self._limits(),
+            accounts=self._budget,
             version=__version__,
             chart_version=_chart_version(),
             readiness=self.readiness,
@@ -167,6 +176,7 @@ class App:
                 verifier=verifier,
                 backends=backends,
                 limits=self._limits(),
+                accounts=self._budget,
                 staging=self._staging,
                 registry=observation.metrics.registry,
                 version=__version__,
@@ -225,6 +235,7 @@ class App:
             tls=None if certificate is None else certificate.context,
             on_limit=observation.metrics.limit_reached,
             settings=server_settings(self.config.server),
+            budget=self._budget,
         )
 
 

@@ -18,6 +18,7 @@ An error carries facts; it is translated to a status exactly once per boundary, 
     ├── PeerError                   the other end of the stream
     │   ├── PeerGone                it reset the stream or the connection died
     │   └── PeerTooSlow             it held credit and made no progress
+    ├── MemoryShort                 this process holds as much as it may; a retry may help
     ├── StorageError                the tenant's store
     │   ├── ArtifactNotFound        nothing stored under this digest
     │   ├── BackendNotFound         the token names a backend type this process does not have
@@ -105,6 +106,13 @@ class SizeLimitExceeded(RequestError):
         super().__init__(f"max size of upload exceeded: want={want}, max={max_bytes}")
         self.want = want
         self.max_bytes = max_bytes
+
+
+class MemoryShort(CasproxyError):
+    """The memory budget has no room for another transfer of this tenant."""
+
+    def __init__(self) -> None:
+        super().__init__("too many transfers wait for their clients or stores; try again later")
 
 
 class PeerError(CasproxyError):

@@ -263,14 +263,18 @@ class Response:
         """The connection may carry another exchange: this one has ended as HTTP/1.1 wants it."""
         return self._ended and self._keep_alive and not self._machine.trailing_data[0]
 
-    async def receive(self) -> bytes:
+    async def receive(self, max_bytes: int = READ_SIZE) -> bytes:
         """The next bytes of the body, 1 byte to 256 KiB; ``b""`` once it is complete.
+
+        No more than ``max_bytes`` are read from the connection, beside what came with the head.
 
         Errors: ``ConnectionBroken`` for a body that ends early, ``TimedOut``, ``AnswerBroken``.
         """
         if self._ended:
             return b""
-        data = await (self._receive_parsed() if self._left is None else self._receive_counted(self._left))
+        data = await (
+            self._receive_parsed(max_bytes) if self._left is None else self._receive_counted(self._left, max_bytes)
+        )
         self._ended = not data
         return data
 
@@ -285,12 +289,12 @@ class Response:
             parts.append(data)
         return b"".join(parts)
 
-    async def _receive_counted(self, left: int) -> bytes:
+    async def _receive_counted(self, left: int, max_bytes: int) -> bytes:
         """Past h11: only what came together with the head is in its buffer."""
         data = b"" if self._machine_empty else self._from_machine()
         self._machine_empty = not data
         if not data and left:
-            data = await self._connection.receive_in_time(min(READ_SIZE, left))
+            data = await self._connection.receive_in_time(min(READ_SIZE, left, max_bytes))
             if not data:
                 raise ConnectionBroken(f"the answer ends {left} bytes early", answered=True)
         self._left = left - len(data)
@@ -300,13 +304,13 @@ class Response:
         event = self._next_event()
         return bytes(event.data) if isinstance(event, h11.Data) else b""
 
-    async def _receive_parsed(self) -> bytes:
+    async def _receive_parsed(self, max_bytes: int) -> bytes:
         while True:
             event = self._next_event()
             if isinstance(event, h11.Data):
                 return bytes(event.data)
             if event is h11.NEED_DATA:
-                self._machine.receive_data(await self._connection.receive_in_time())
+                self._machine.receive_data(await self._connection.receive_in_time(min(READ_SIZE, max_bytes)))
             else:
                 return b""
 

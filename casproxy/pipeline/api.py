@@ -27,7 +27,7 @@ class UploadSource(Protocol):
         """What has already arrived, as ``receive`` would give it; None when nothing is there yet."""
 
     def hand_on(self, size: int) -> None:
-        """``size`` bytes given by ``receive`` have been taken by the pipeline: their credit may go back."""
+        """``size`` bytes given by ``receive`` have been taken by the store: their credit may go back."""
 
     def starved(self) -> bool:
         """True when the sender can send nothing more until bytes are handed on: a piece must not wait to be full."""

@@ -1,8 +1,8 @@
-"""Owns the first stage of an upload: parts from the sender become pieces, and credit goes back for each.
+"""Owns the first stage of an upload: parts from the sender become pieces.
 
 A piece is handed on when it is full, when the sender has no credit left to fill it (a piece larger than the credit
-outstanding would otherwise wait for ever), or when the sender pauses for ``linger``. Credit returns when a piece has
-been passed on, so a slow store slows its own sender, and a sender's window bounds what lies here.
+outstanding would otherwise wait for ever), or when the sender pauses for ``linger``. Its credit returns when the store
+has taken it (``upload``).
 
 The stage also ends a sender that holds credit and does not use it: progress decides, not total time.
 """
@@ -40,20 +40,16 @@ class Chunker:
                     if not self._assembler.pending:
                         parts = await self._wait()
                     elif (parts := await self._linger()) is None:
-                        await self._pass_on(self._assembler.flush())
+                        await hand_over(self._pieces, self._assembler.flush())
                         continue
                 if not parts:
                     break
                 self._patience.progressed(parts)
                 for part in parts:
                     for piece in self._assembler.add(part):
-                        await self._pass_on(piece)
+                        await hand_over(self._pieces, piece)
             if self._assembler.pending:
-                await self._pass_on(self._assembler.flush())
-
-    async def _pass_on(self, piece: Piece) -> None:
-        await hand_over(self._pieces, piece)
-        self._source.hand_on(len(piece))
+                await hand_over(self._pieces, self._assembler.flush())
 
     async def _linger(self) -> list[Piece] | None:
         """What arrives while a part-filled piece may wait; None when it should wait no longer."""

@@ -11,13 +11,14 @@ hashing the bytes before it too (``verify_resume``). A range that ends earlier i
 nobody knows its digest.
 
 What one download holds is bounded: two pieces in the hash stage, one in each of the others, ``queued_pieces`` in each
-channel. No payload byte is copied here.
+channel, and less when its tenant's share of the memory budget is used up (``holding``). No payload byte is copied here.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 
@@ -25,10 +26,13 @@ from casproxy.digest import Digest
 from casproxy.errors import ArtifactCorrupt, ArtifactNotFound, BackendUnavailable, InvalidRequest, OffsetOutOfRange
 from casproxy.pipeline.api import DownloadSink, Limits
 from casproxy.pipeline.handover import hand_over
+from casproxy.pipeline.holding import Account, Holding, Unbounded, holding
 from casproxy.pipeline.lookup import describe
 from casproxy.pipeline.pieces import split
 from casproxy.pipeline.run import one_cause, reason, run_stages
 from casproxy.storage.api import Backend, Piece
+
+UNBOUNDED: Final = Unbounded()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,13 @@ class Delivery:
 
 
 async def download(
-    backend: Backend, sink: DownloadSink, wanted: Wanted, limits: Limits, *, verify_resume: bool = True
+    backend: Backend,
+    sink: DownloadSink,
+    wanted: Wanted,
+    limits: Limits,
+    *,
+    account: Account = UNBOUNDED,
+    verify_resume: bool = True,
 ) -> Delivery:
     """Send what is ``wanted`` of an artifact to ``sink``; returns what was sent.
 
@@ -64,13 +74,16 @@ async def download(
     connection is left.
 
     Errors: ``InvalidRequest`` (limit < 0), ``ArtifactNotFound`` (also: of another size), ``OffsetOutOfRange``,
-    ``ArtifactCorrupt``, ``PeerGone``, ``PeerTooSlow``, other ``StorageError``.
+    ``ArtifactCorrupt``, ``PeerGone``, ``PeerTooSlow``, ``MemoryShort``, other ``StorageError``.
     """
     if wanted.limit < 0:
         raise InvalidRequest(f"read_limit {wanted.limit} is negative")
     with one_cause():
         plan = await _plan(backend, wanted, limits, verify_resume)
-        return plan if isinstance(plan, Delivery) else await _transfer(backend, sink, wanted, plan, limits)
+        if isinstance(plan, Delivery):
+            return plan
+        with holding(account) as held:
+            return await _transfer(backend, sink, wanted, plan, limits, held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +123,9 @@ def _check_size(wanted: Wanted, size: int) -> None:
         raise ArtifactNotFound(f"{wanted.digest} of {wanted.size} bytes")
 
 
-async def _transfer(backend: Backend, sink: DownloadSink, wanted: Wanted, plan: _Plan, limits: Limits) -> Delivery:
+async def _transfer(
+    backend: Backend, sink: DownloadSink, wanted: Wanted, plan: _Plan, limits: Limits, held: Holding
+) -> Delivery:
     to_hash, from_read = trio.open_memory_channel[Piece](limits.queued_pieces)
     to_send, from_hash = trio.open_memory_channel[Piece](limits.queued_pieces)
     sent = 0
@@ -121,9 +136,10 @@ async def _transfer(backend: Backend, sink: DownloadSink, wanted: Wanted, plan: 
             async for piece in from_hash:
                 await sink.send(piece)
                 sent += len(piece)
+                held.let_go(len(piece))
 
-    reading = _ReadStage(backend, to_hash, wanted, plan, limits)
-    hashing = _HashStage(from_read, to_send, wanted.digest, plan)
+    reading = _ReadStage(backend, to_hash, wanted, plan, limits, held)
+    hashing = _HashStage(from_read, to_send, wanted.digest, plan, held)
     await run_stages(read=reading.run, hash=hashing.run, send=send_pieces)
     return Delivery(sent, reading.size, complete=not plan.inner)
 
@@ -135,13 +151,20 @@ class _ReadStage:
     """
 
     def __init__(
-        self, backend: Backend, pieces: trio.MemorySendChannel[Piece], wanted: Wanted, plan: _Plan, limits: Limits
+        self,
+        backend: Backend,
+        pieces: trio.MemorySendChannel[Piece],
+        wanted: Wanted,
+        plan: _Plan,
+        limits: Limits,
+        held: Holding,
     ) -> None:
         self._backend = backend
         self._pieces = pieces
         self._wanted = wanted
         self._plan = plan
         self._attempts_left = limits.resume_attempts
+        self._holding = held
         self._read = 0
         self.size = 0
 
@@ -168,7 +191,8 @@ class _ReadStage:
         async with self._backend.read(self._wanted.digest, self._plan.start + self._read, limit) as reader:
             self.size = reader.resource.size
             _check_size(self._wanted, self.size)
-            while received := await reader.receive():
+            while received := await reader.receive(await self._holding.wait()):
+                self._holding.took(len(received))
                 for piece in split(received):
                     await hand_over(self._pieces, piece)
                 self._read += len(received)
@@ -183,6 +207,7 @@ class _HashStage:
         verified: trio.MemorySendChannel[Piece],
         digest: Digest,
         plan: _Plan,
+        held: Holding,
     ) -> None:
         self._pieces = pieces
         self._verified = verified
@@ -191,6 +216,7 @@ class _HashStage:
         self._sha256 = hashlib.sha256()
         self._held: Piece = b""
         self._to_skip = plan.skip
+        self._holding = held
 
     async def run(self) -> None:
         with self._pieces, self._verified:
@@ -213,6 +239,7 @@ class _HashStage:
             return piece
         skipped = min(self._to_skip, len(piece))
         self._to_skip -= skipped
+        self._holding.let_go(skipped)
         return memoryview(piece)[skipped:]
 
     def _verify(self) -> None:

@@ -3,15 +3,16 @@
 ::
 
     source ─▶ [chunk] ──channel(2)──▶ [hash] ──channel(2)──▶ [ingest] ─▶ store
-               pieces,                 sha256 inline,          write
-               credit                  size, cap
+               pieces                  sha256 inline,          write,
+                                       size, cap               credit
         all three ended well AND the digest matches ─▶ commit      anything else ─▶ abort: the ingest is left
 
 Hashing is inline: a worker thread per piece of 256 KiB halved the throughput and doubled the CPU when it was
 measured, and a piece of at most 1 MiB holds the loop for 0.6 ms.
 
-What one upload holds is bounded: the sender's window (its credit returns piece by piece), one piece in each stage and
-``queued_pieces`` in each channel. A payload byte is copied at most once, see ``pieces``.
+The sender's credit for a piece returns when the store has taken it. So a slow store slows its own sender, and what one
+upload holds, in all stages and channels together, is no more than its sender's window. A payload byte is copied at most
+once, see ``pieces``.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ async def _transfer(source: UploadSource, ingest: Ingest, expected: Expected, li
         with from_hash:
             async for piece in from_hash:
                 await ingest.write(piece)
+                source.hand_on(len(piece))
 
     await run_stages(chunk=Chunker(source, to_hash, limits).run, hash=hash_pieces, ingest=ingest_pieces)
     content.verify()  # here, not in its stage: a channel also closes when the stage before it fails

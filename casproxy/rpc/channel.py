@@ -24,7 +24,7 @@ from casproxy.rpc.errors import RpcError
 from casproxy.rpc.patience import ConnectionTimeouts
 from casproxy.rpc.transport import Transport
 from casproxy.tls import TlsStream
-from casproxy.wire.flow import Budget
+from casproxy.wire.budget import Budget
 from casproxy.wire.headers import request_headers
 from casproxy.wire.metadata import Metadata
 from casproxy.wire.protocol import Protocol, WireSettings

@@ -18,7 +18,7 @@ from casproxy.rpc.server_call import CallLimits
 from casproxy.rpc.server_connection import ServerConnection
 from casproxy.rpc.transport import Transport, peer_name
 from casproxy.tls import TlsStream
-from casproxy.wire.flow import Budget
+from casproxy.wire.budget import Budget
 from casproxy.wire.protocol import Protocol, WireSettings
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,8 @@ class Server:
     """A gRPC server: ``serve`` once, ``start_draining`` to end it.
 
     ``tls`` gives the context for a new connection (so that certificates can change); None: cleartext with prior
-    knowledge. ``on_limit`` is told the name of each limit that a peer ran into, for a counter.
+    knowledge. ``on_limit`` is told the name of each limit that a peer ran into, for a counter. ``budget``: one that
+    others draw on as well, instead of one of ``memory_budget`` for this server alone.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Server:
         settings: ServerSettings | None = None,
         tls: Callable[[], ssl.SSLContext] | None = None,
         on_limit: Callable[[str], None] = lambda limit: None,
+        budget: Budget | None = None,
     ) -> None:
         self._methods = {
             method.info.path: Method(method.info, _intercepted(method.handler, interceptors)) for method in methods
@@ -73,7 +75,7 @@ class Server:
         self._settings = settings or ServerSettings()
         self._tls = tls
         self._on_limit = on_limit
-        self._budget = Budget(self._settings.memory_budget)
+        self._budget = budget or Budget(self._settings.memory_budget)
         self._live: set[ServerConnection] = set()
         self._accepting = trio.CancelScope()
 

@@ -100,6 +100,9 @@ class StreamCall:
             raise LookupError(f"no {kind.__name__} is attached to this call") from None
         return value
 
+    def charge_to(self, payer: str) -> None:
+        self._protocol.charge_to(payer)
+
     def add_trailing_metadata(self, key: str, value: Value) -> None:
         encode(key, value)  # refused here, where the handler is, and not when the call ends
         self._trailing.append((key, value))

@@ -257,7 +257,7 @@ class MessageStream:
         while True:
             if self.send_stopped or not self._protocol.can_send(self.id):
                 raise self.gone or StreamGone(0)
-            if self._protocol.output_size >= OUTPUT_HIGH_WATER:
+            if self._protocol.output_size >= OUTPUT_HIGH_WATER or self._protocol.output_room <= 0:
                 await self._output_drained.park()
                 continue
             capacity = self._protocol.capacity(self.id)

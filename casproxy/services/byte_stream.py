@@ -14,6 +14,7 @@ from casproxy.errors import ArtifactNotFound, InvalidRequest, PeerGone, PeerTooS
 from casproxy.observe.facts import Downloaded, Uploaded
 from casproxy.pipeline.api import Expected, Limits
 from casproxy.pipeline.download import Wanted, download
+from casproxy.pipeline.holding import Accounts
 from casproxy.pipeline.lookup import describe, find
 from casproxy.pipeline.upload import upload
 from casproxy.rpc.api import ServerCall
@@ -29,14 +30,18 @@ from casproxy.storage.api import Backend, BackendResolver, NewResource, Piece, R
 class ByteStream:
     """The handlers; each raises what its steps raise, translated by ``services.errors``."""
 
-    def __init__(self, backends: BackendResolver, limits: Limits, *, verify_resume: bool = True) -> None:
+    def __init__(
+        self, backends: BackendResolver, limits: Limits, accounts: Accounts, *, verify_resume: bool = True
+    ) -> None:
         self._backends = backends
         self._limits = limits
+        self._accounts = accounts
         self._verify_resume = verify_resume
 
     async def write(self, call: ServerCall) -> None:
         """Store an artifact under the digest its name tells; an artifact that is stored already is answered at once."""
         claims = call.attached(Claims)
+        call.charge_to(claims.secret_id)
         source = WriteSource(call)
         name = resource_name.parse(await self._first_name(source))
         call.attach(name.digest)
@@ -58,7 +63,16 @@ class ByteStream:
         name = resource_name.parse(request.resource_name)
         wanted = Wanted(name.digest, request.read_offset, request.read_limit, name.size)
         backend = await self._backend(call, name)
-        sent = await download(backend, _CallSink(call), wanted, self._limits, verify_resume=self._verify_resume)
+        payer = call.attached(Claims).secret_id
+        call.charge_to(payer)
+        sent = await download(
+            backend,
+            _CallSink(call),
+            wanted,
+            self._limits,
+            account=self._accounts.account(payer),
+            verify_resume=self._verify_resume,
+        )
         if sent.complete:
             call.attach(Downloaded(name.digest, sent.size))
 

@@ -47,6 +47,7 @@ _TABLE: dict[type[Exception], _Row] = {
     errors.RequestError: _Row(StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
     errors.PeerTooSlow: _Row(StatusCode.DEADLINE_EXCEEDED, "PEER_TOO_SLOW"),
     errors.PeerError: _Row(StatusCode.CANCELLED, "PEER_GONE"),
+    errors.MemoryShort: _Row(StatusCode.UNAVAILABLE, "MEMORY_SHORT"),
     errors.ArtifactNotFound: _Row(StatusCode.NOT_FOUND, "ARTIFACT_NOT_FOUND"),
     errors.BackendNotFound: _Row(StatusCode.NOT_FOUND, "BACKEND_NOT_FOUND"),
     errors.BackendRefused: _Row(StatusCode.FAILED_PRECONDITION, "BACKEND_REFUSED", trouble=True),

@@ -12,6 +12,7 @@ from casproxy._proto.grpc.reflection.v1 import reflection_pb2
 from casproxy._proto.grpc.reflection.v1alpha import reflection_pb2 as old_reflection_pb2
 from casproxy.auth.claims import Role
 from casproxy.pipeline.api import Limits
+from casproxy.pipeline.holding import Accounts
 from casproxy.rpc.api import Handler, Method, MethodInfo, MethodKind
 from casproxy.services.byte_stream import ByteStream
 from casproxy.services.health import HealthService
@@ -54,6 +55,7 @@ class Dependencies:
 
     backends: BackendResolver
     limits: Limits
+    accounts: Accounts
     version: str
     chart_version: str
     readiness: Readiness
@@ -62,7 +64,7 @@ class Dependencies:
 
 def methods(deps: Dependencies) -> list[Method]:
     """Everything this process serves."""
-    byte_stream = ByteStream(deps.backends, deps.limits, verify_resume=deps.verify_resume)
+    byte_stream = ByteStream(deps.backends, deps.limits, deps.accounts, verify_resume=deps.verify_resume)
     resource = ResourceService(deps.backends, deps.limits)
     status = StatusService(
         deps.backends,

@@ -18,10 +18,13 @@ from __future__ import annotations
 import unicodedata
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from casproxy.digest import Digest
 from casproxy.errors import InvalidRequest
+
+MAX_PIECE_BYTES: Final = 1024 * 1024
+"""No piece is larger: hashing is inline, and this much takes about 0.6 ms."""
 
 Piece: TypeAlias = bytes | bytearray | memoryview
 """A run of artifact bytes, at most 1 MiB. Whoever is handed a piece owns it: the giver never touches it again."""
@@ -82,9 +85,10 @@ class Reader(Protocol):
     def resource(self) -> Resource:
         """The whole artifact's metadata, whatever range is being read."""
 
-    async def receive(self) -> Piece:
+    async def receive(self, most: int = MAX_PIECE_BYTES) -> Piece:
         """The next bytes, 1 byte to 1 MiB; ``b""`` once the range is exhausted (and ever after).
 
+        ``most``: bytes that the caller has room for, 64 KiB or more; a store that has read more by then gives more.
         Cancellation loses at most the bytes of this call; the reader can only be closed after it.
         Errors: ``BackendUnavailable``, ``BackendBroken``. A store that ends early raises, it never
         returns ``b""`` before the range is complete.

@@ -16,7 +16,7 @@ import trio
 
 from casproxy.digest import Digest
 from casproxy.errors import ArtifactNotFound, BackendBroken, OffsetOutOfRange, StorageFull
-from casproxy.storage.api import Ingest, NewResource, Piece, Reader, Resource
+from casproxy.storage.api import MAX_PIECE_BYTES, Ingest, NewResource, Piece, Reader, Resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +103,14 @@ class _MemoryReader:
     def resource(self) -> Resource:
         return self._stored.resource
 
-    async def receive(self) -> Piece:
+    async def receive(self, most: int = MAX_PIECE_BYTES) -> Piece:
         await trio.lowlevel.checkpoint()
         if self._offset >= self._end:
             return b""
         index = bisect.bisect_right(self._stored.ends, self._offset)
         piece, piece_end = self._stored.pieces[index], self._stored.ends[index]
         start = self._offset - (piece_end - len(piece))
-        stop = len(piece) - max(0, piece_end - self._end)
+        stop = min(len(piece) - max(0, piece_end - self._end), start + most)
         self._offset += stop - start
         return piece if stop - start == len(piece) else memoryview(piece)[start:stop]
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from casproxy.digest import Digest
 from casproxy.errors import BackendRefused
-from casproxy.storage.api import Backend, Ingest, NewResource, Piece, Reader, Resource
+from casproxy.storage.api import MAX_PIECE_BYTES, Backend, Ingest, NewResource, Piece, Reader, Resource
 
 
 class RefusalTeller:
@@ -57,9 +57,9 @@ class _Reader:
     def resource(self) -> Resource:
         return self._reader.resource
 
-    async def receive(self) -> Piece:
+    async def receive(self, most: int = MAX_PIECE_BYTES) -> Piece:
         with _telling(self._tell):
-            return await self._reader.receive()
+            return await self._reader.receive(most)
 
 
 class _Ingest:

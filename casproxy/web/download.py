@@ -21,6 +21,7 @@ from casproxy.errors import ArtifactCorrupt
 from casproxy.observe.facts import Downloaded
 from casproxy.pipeline.api import Limits
 from casproxy.pipeline.download import Wanted, download
+from casproxy.pipeline.holding import Account, Accounts
 from casproxy.pipeline.lookup import describe
 from casproxy.storage.api import Backend, Piece, Reader, Resource
 from casproxy.web.access import Access
@@ -37,11 +38,19 @@ class Downloads:
     """The handlers. ``timeout`` (seconds) bounds one download from its first byte to its last."""
 
     def __init__(
-        self, access: Access, gate: Gate, limits: Limits, *, timeout: float, verify_resume: bool = True
+        self,
+        access: Access,
+        gate: Gate,
+        limits: Limits,
+        accounts: Accounts,
+        *,
+        timeout: float,
+        verify_resume: bool = True,
     ) -> None:
         self._access = access
         self._gate = gate
         self._limits = replace(limits, queued_pieces=0)  # browsers read slowly and come in numbers: little read-ahead
+        self._accounts = accounts
         self._timeout = timeout
         self._verify_resume = verify_resume
 
@@ -76,16 +85,25 @@ class Downloads:
         except Unsatisfiable:
             await _refuse_range(exchange, resource.size)
             return
-        await self._send(exchange, _InSmallPieces(backend), resource, part, headers)
+        account = self._accounts.account(claims.secret_id)
+        await self._send(exchange, _InSmallPieces(backend), resource, part, headers, account)
 
     async def _send(
-        self, exchange: Exchange, backend: Backend, resource: Resource, part: Range | None, headers: Headers
+        self,
+        exchange: Exchange,
+        backend: Backend,
+        resource: Resource,
+        part: Range | None,
+        headers: Headers,
+        account: Account,
     ) -> None:
         size = resource.size
         sink = _ResponseSink(exchange, part, size, headers)
         wanted = Wanted(resource.digest, part.start if part else 0, part.length if part else 0, size)
         try:
-            sent = await download(backend, sink, wanted, self._limits, verify_resume=self._verify_resume)
+            sent = await download(
+                backend, sink, wanted, self._limits, account=account, verify_resume=self._verify_resume
+            )
         except ArtifactCorrupt:
             await sink.begin()
             raise
@@ -134,19 +152,13 @@ class _InSmallPieces:
 class _SmallPieceReader:
     def __init__(self, inner: Reader) -> None:
         self._inner = inner
-        self._left = memoryview(b"")
 
     @property
     def resource(self) -> Resource:
         return self._inner.resource
 
-    async def receive(self) -> Piece:
-        if self._left:
-            await trio.lowlevel.checkpoint()
-        else:
-            self._left = memoryview(await self._inner.receive())
-        piece, self._left = self._left[:_PIECE_BYTES], self._left[_PIECE_BYTES:]
-        return piece
+    async def receive(self, most: int = _PIECE_BYTES) -> Piece:
+        return await self._inner.receive(min(most, _PIECE_BYTES))
 
 
 def _headers(resource: Resource, wanted_name: str) -> list[tuple[str, str]]:

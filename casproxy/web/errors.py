@@ -54,6 +54,7 @@ _TABLE: dict[type[Exception], _Row] = {
     errors.RequestError: _Row(HTTPStatus.BAD_REQUEST, "INVALID_REQUEST"),
     errors.PeerError: _Row(HTTPStatus.REQUEST_TIMEOUT, "PEER_TOO_SLOW"),
     ServerBusy: _Row(HTTPStatus.SERVICE_UNAVAILABLE, "BUSY"),
+    errors.MemoryShort: _Row(HTTPStatus.SERVICE_UNAVAILABLE, "MEMORY_SHORT"),
     errors.ArtifactNotFound: _Row(HTTPStatus.NOT_FOUND, "ARTIFACT_NOT_FOUND"),
     errors.BackendNotFound: _Row(HTTPStatus.NOT_FOUND, "BACKEND_NOT_FOUND"),
     errors.BackendRefused: _Row(HTTPStatus.BAD_GATEWAY, "BACKEND_REFUSED", trouble=True),

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from casproxy.auth.verifier import Verifier
 from casproxy.pipeline.api import Limits
+from casproxy.pipeline.holding import Accounts
 from casproxy.storage.api import BackendResolver
 from casproxy.web.access import Access
 from casproxy.web.activity import Activity
@@ -51,6 +52,7 @@ class Dependencies:
     verifier: Verifier
     backends: BackendResolver
     limits: Limits
+    accounts: Accounts
     staging: StagingArea
     registry: CollectorRegistry
     version: str
@@ -74,11 +76,13 @@ def http_app(deps: Dependencies, settings: PortSettings) -> AsgiApp:
 
 def _transfer_routes(deps: Dependencies, settings: PortSettings, gate: Gate) -> list[Route]:
     access = Access(deps.verifier, deps.backends)
-    downloads = Downloads(access, gate, deps.limits, timeout=settings.timeout, verify_resume=settings.verify_resume)
+    downloads = Downloads(
+        access, gate, deps.limits, deps.accounts, timeout=settings.timeout, verify_resume=settings.verify_resume
+    )
     get = {"GET": downloads.answer, "HEAD": downloads.answer}
     routes = [Route("/download/{digest}", get, cors=True)]
     if settings.uploads:
-        put = {"PUT": Uploads(access, gate, deps.limits, deps.staging).answer}
+        put = {"PUT": Uploads(access, gate, deps.limits, deps.accounts, deps.staging).answer}
         routes += [Route("/upload", put), Route("/upload/{digest}", put)]
     return routes
 

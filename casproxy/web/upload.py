@@ -16,6 +16,7 @@ from casproxy.digest import Digest
 from casproxy.errors import BackendBroken, SizeLimitExceeded
 from casproxy.observe.facts import Uploaded
 from casproxy.pipeline.api import Expected, Limits
+from casproxy.pipeline.holding import Accounts, Holding, holding
 from casproxy.pipeline.lookup import find
 from casproxy.pipeline.upload import upload
 from casproxy.storage.api import Backend, NewResource, Piece, Resource, check_file_name
@@ -60,11 +61,12 @@ class StagingArea(Protocol):
 class Uploads:
     """The handler."""
 
-    def __init__(self, access: Access, gate: Gate, limits: Limits, staging: StagingArea) -> None:
+    def __init__(self, access: Access, gate: Gate, limits: Limits, accounts: Accounts, staging: StagingArea) -> None:
         self._access = access
         self._gate = gate
         self._limits = limits
         self._pace = PaceLimits(limits.idle_timeout, limits.min_rate)
+        self._accounts = accounts
         self._staging = staging
 
     async def answer(self, exchange: Exchange) -> None:
@@ -97,8 +99,9 @@ class Uploads:
             return
         resource = NewResource(digest, name or digest.hex, announced)
         expected = Expected(digest, announced, claims.max_bytes)
-        source = _BodySource(exchange)
-        stored = await upload(source, backend, resource, expected, self._limits)
+        with holding(self._accounts.account(claims.secret_id)) as held:
+            source = _BodySource(exchange, held)
+            stored = await upload(source, backend, resource, expected, self._limits)
         exchange.fact = Uploaded(digest, stored.size, name, skipped=not source.ended)
         if not source.ended:  # another upload of the same artifact was faster
             await exchange.discard_body(self._pace)
@@ -110,88 +113,103 @@ class Uploads:
                 "this server has no place (staging.dir) for a body whose digest it must find out; "
                 "name the digest: PUT /upload/sha256:…"
             )
-        staged = self._staging.open()
-        try:
-            digest = exchange.digest = await self._stage(exchange, staged, claims.max_bytes)
-            stored = await find(backend, digest, self._limits)
-            status = HTTPStatus.OK
-            if stored is not None:
-                exchange.fact = Uploaded(digest, stored.size, stored.file_name, skipped=True)
-            else:
-                resource = NewResource(digest, name or digest.hex, staged.size)
+        with holding(self._accounts.account(claims.secret_id)) as held:
+            staged = self._staging.open()
+            try:
+                digest = exchange.digest = await self._stage(exchange, staged, claims.max_bytes, held)
                 expected = Expected(digest, staged.size, claims.max_bytes)
-                stored = await upload(_StagedSource(staged), backend, resource, expected, self._limits)
-                exchange.fact = Uploaded(digest, stored.size, name, skipped=False)
-                status = HTTPStatus.CREATED
-        finally:
-            staged.close()
-        await _tell(exchange, stored, status)
+                stored, exchange.fact = await self._store(_StagedSource(staged, held), backend, name, expected)
+            finally:
+                staged.close()
+        await _tell(exchange, stored, HTTPStatus.OK if exchange.fact.skipped else HTTPStatus.CREATED)
 
-    async def _stage(self, exchange: Exchange, staged: StagedFile, max_bytes: int) -> Digest:
+    async def _store(
+        self, source: _StagedSource, backend: Backend, name: str, expected: Expected
+    ) -> tuple[Resource, Uploaded]:
+        """What is stored in the end, and whether it was there before."""
+        digest = expected.digest
+        stored = await find(backend, digest, self._limits)
+        if stored is not None:
+            return stored, Uploaded(digest, stored.size, stored.file_name, skipped=True)
+        resource = NewResource(digest, name or digest.hex, expected.size)
+        stored = await upload(source, backend, resource, expected, self._limits)
+        return stored, Uploaded(digest, stored.size, name, skipped=False)
+
+    async def _stage(self, exchange: Exchange, staged: StagedFile, max_bytes: int, books: Holding) -> Digest:
         """Take the whole body into ``staged``; returns its digest."""
         sha256, parts, held, pace = hashlib.sha256(), list[bytes](), 0, Pace(self._pace)
         while (part := await exchange.receive_within(pace)) is not None:
             sha256.update(part)
             parts.append(part)
             held += len(part)
+            books.took(len(part))
             if max_bytes and staged.size + held > max_bytes:
                 raise SizeLimitExceeded(want=staged.size + held, max_bytes=max_bytes)
-            if held >= _STAGE_BYTES:
+            if held >= _STAGE_BYTES or not books.may_take:
                 await staged.append(b"".join(parts))
+                books.let_go(held)
                 parts, held = [], 0
         if parts:
             await staged.append(b"".join(parts))
+            books.let_go(held)
         return Digest(sha256.hexdigest())
 
 
 class _BodySource:
-    """An ``UploadSource`` over a request's body. Its credit is the protocol's business, so it is never starved."""
+    """An ``UploadSource`` over a request's body, which has no credit of its own: it is read as there is room."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, held: Holding) -> None:
         self._exchange = exchange
+        self._holding = held
         self.ended = False
         """True once the whole body has been received."""
 
     async def receive(self) -> list[Piece]:
+        await self._holding.wait()
         part = await self._exchange.receive()
         self.ended = part is None
-        return [] if part is None else [part]
+        if part is None:
+            return []
+        self._holding.took(len(part))
+        return [part]
 
     def receive_nowait(self) -> list[Piece] | None:
         return None
 
     def hand_on(self, size: int) -> None:
-        pass
+        self._holding.let_go(size)
 
     def starved(self) -> bool:
-        return False
+        return not self._holding.may_take
 
 
 class _StagedSource:
-    """An ``UploadSource`` over a staged file."""
+    """An ``UploadSource`` over a staged file, read as there is room."""
 
-    def __init__(self, staged: StagedFile) -> None:
+    def __init__(self, staged: StagedFile, held: Holding) -> None:
         self._staged = staged
+        self._holding = held
         self._offset = 0
 
     async def receive(self) -> list[Piece]:
         left = self._staged.size - self._offset
         if not left:
             return []
-        piece = await self._staged.read(self._offset, min(left, _STAGE_BYTES))
+        piece = await self._staged.read(self._offset, min(left, await self._holding.wait()))
         if not piece:
             raise BackendBroken("a staged body ends early")
         self._offset += len(piece)
+        self._holding.took(len(piece))
         return [piece]
 
     def receive_nowait(self) -> list[Piece] | None:
         return None
 
     def hand_on(self, size: int) -> None:
-        pass
+        self._holding.let_go(size)
 
     def starved(self) -> bool:
-        return False
+        return not self._holding.may_take
 
 
 async def _tell(exchange: Exchange, stored: Resource, status: HTTPStatus) -> None:

@@ -11,17 +11,25 @@ So a stream that nobody reads keeps its bytes and its credit to itself, and its 
 Windows start small and double each time a whole window was used, while the budget has room; when it is tight, stream
 windows shrink back. The budget bounds what peers CAN make this process hold, not only what it holds now::
 
-    exposure of a connection = held + min(its credit, the credit of all its streams), less a floor of 64 KiB
+    exposure of a connection = held + min(its credit, the credit of all its streams), less a floor of 64 KiB,
+                               + what is queued for a peer that does not read
     sum of all exposures    <= budget
 
 An idle connection exposes nothing, however large its window has grown; opening a stream on it may be refused.
 
-No connection may take all of it: its exposure grows only while it is below a quarter of what is free. So one greedy
-connection comes to rest at a fifth of the budget, the next at a fifth of what that left, and after ten of them there is
-still room for whoever comes next (dynamic thresholds of shared packet buffers: Choudhury and Hahne, 1998).
+No connection may take all of it: its exposure grows only while it is below a quarter of the room that its account has
+(``budget``). So one greedy connection comes to rest at a fifth of that, the next at a fifth of what was left, and after
+ten of them there is still room for whoever comes next.
+
+Who pays is not known before somebody says so (``charge_to``). A connection that carries calls of several payers at
+once, as a balancer's does, is charged to one account with all others of that kind.
 """
 
 from __future__ import annotations
+
+from collections.abc import Hashable
+
+from casproxy.wire.budget import Budget
 
 FLOOR = 65_535
 """Bytes each connection may hold whatever the budget says, so that all make progress: HTTP/2's initial window."""
@@ -29,27 +37,11 @@ LEAST_UPDATE = 16 * 1024
 """Smaller updates of a connection's window wait for more: they would make the peer send crumbs."""
 
 SHARE = 4
-"""A connection's exposure is at most what is free, divided by this."""
+"""A connection's exposure is at most the room of its account, divided by this."""
 
 
-class Budget:
-    """Payload bytes this process can be made to hold by all its peers, floors apart. Both in bytes."""
-
-    __slots__ = ("exposed", "total")
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.exposed = 0
-
-    @property
-    def free(self) -> int:
-        """What may still be promised."""
-        return max(0, self.total - self.exposed)
-
-    @property
-    def tight(self) -> bool:
-        """Less than a quarter is free: windows shrink back."""
-        return self.free * 4 < self.total
+SEVERAL = object()
+"""Who pays for connections that several use at once."""
 
 
 class _StreamWindow:
@@ -66,7 +58,7 @@ class ReceiveCredit:
     """The credit of one connection and its streams. All sizes in bytes."""
 
     def __init__(self, budget: Budget, *, initial: int, largest: int, largest_connection: int) -> None:
-        self._budget = budget
+        self._account = budget.account()
         self._initial = initial
         self._largest = largest
         self._largest_connection = largest_connection
@@ -77,12 +69,26 @@ class ReceiveCredit:
         self.target = FLOOR
         self.available = FLOOR
         self.held = 0
+        self._queued = 0
 
     def __len__(self) -> int:
         return len(self._streams)
 
     def __contains__(self, stream_id: int) -> bool:
         return stream_id in self._streams
+
+    def charge_to(self, payer: Hashable) -> None:
+        """A stream of this connection turned out to be ``payer``'s."""
+        current = self._account.payer
+        if payer == current or current is SEVERAL:
+            return
+        self._move(payer if current is None else SEVERAL)
+
+    def _move(self, payer: Hashable) -> None:
+        exposure = self._exposure
+        self._account.charge(-exposure)
+        self._account = self._account.budget.account(payer)
+        self._account.charge(exposure)
 
     def open_stream(self, stream_id: int) -> bool:
         """Make room for a stream with the initial window; False when the budget has none."""
@@ -102,6 +108,8 @@ class ReceiveCredit:
         self.held -= window.held
         self._streams_available -= window.available
         self._settle()
+        if not self._streams and self._account.payer is not None:
+            self._move(None)  # whoever comes next on it may be somebody else
         return True
 
     def received(self, stream_id: int, size: int) -> bool:
@@ -139,7 +147,7 @@ class ReceiveCredit:
         return credit
 
     def _resize(self, window: _StreamWindow) -> None:
-        if self._budget.tight:
+        if self._account.tight:
             excess = min(window.pending, max(0, window.target - self._initial))
             window.target -= excess
             window.pending -= excess
@@ -148,6 +156,16 @@ class ReceiveCredit:
             growth = min(window.target, self._largest - window.target, self._headroom)
             window.target += growth
             window.pending += growth
+
+    def queued(self, size: int) -> None:
+        """``size`` bytes more wait to be written to the peer; fewer when it is negative."""
+        self._queued += size
+        self._settle()
+
+    @property
+    def may_queue(self) -> int:
+        """How much may wait to be written: the floor, and what else this connection may expose."""
+        return FLOOR + self._headroom
 
     def connection_credit(self) -> int:
         """The connection credit to send to the peer now, often 0."""
@@ -174,20 +192,20 @@ class ReceiveCredit:
 
     @property
     def _headroom(self) -> int:
-        """What this connection's exposure may grow by, so as to stay below its share of what is free then."""
-        return max(0, self._budget.free - SHARE * self._exposure) // (SHARE + 1)
+        """What this connection's exposure may grow by, so as to stay below its share of the room there is then."""
+        return max(0, self._account.room - SHARE * self._exposure) // (SHARE + 1)
 
     def close(self) -> None:
         """The connection is gone and exposes nothing."""
-        self._budget.exposed -= self._exposure
-        self._exposure = 0
+        self._account.charge(-self._exposure)
+        self._exposure = self._queued = 0
 
     def _exposed(self, streams_available: int) -> int:
-        return max(0, self.held + min(self.available, streams_available) - FLOOR)
+        return max(0, self.held + min(self.available, streams_available) - FLOOR) + self._queued
 
     def _settle(self) -> None:
         exposure = self._exposed(self._streams_available)
         if exposure == self._exposure:
             return
-        self._budget.exposed += exposure - self._exposure
+        self._account.charge(exposure - self._exposure)
         self._exposure = exposure

@@ -8,7 +8,7 @@ Both ends use it. The shell feeds ``receive``, dispatches the events, calls the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import h2.events
@@ -19,9 +19,10 @@ from h2.stream import StreamState
 from hyperframe.frame import GoAwayFrame
 
 from casproxy.wire import events
+from casproxy.wire.budget import Budget
 from casproxy.wire.errors import ConnectionBroken
 from casproxy.wire.events import Event, RawHeaders
-from casproxy.wire.flow import Budget, ReceiveCredit
+from casproxy.wire.flow import ReceiveCredit
 from casproxy.wire.framing import Buffer
 from casproxy.wire.guard import AbuseLimits, Guard, TooMuch
 from casproxy.wire.h2_seam import H2
@@ -73,6 +74,7 @@ class Protocol:
         )
         self._output: list[Buffer] = []
         self.output_size = 0
+        self._unwritten = self._being_written = 0  # of the DATA that was queued, and that was taken
         self._greet()
 
     def _greet(self) -> None:
@@ -212,6 +214,10 @@ class Protocol:
             self._h2.increment_flow_control_window(credit, stream_id)
         self._credit_connection()
 
+    def charge_to(self, payer: Hashable) -> None:
+        """What this connection exposes is ``payer``'s, unless others use it too."""
+        self._credit.charge_to(payer)
+
     @property
     def held(self) -> int:
         """Received bytes whose credit has not gone back: nobody has taken them yet, or not all the way."""
@@ -311,6 +317,11 @@ class Protocol:
         """The bytes of DATA that the peer takes on the connection as a whole; 0 or less: wait for credit."""
         return self._h2.outbound_flow_control_window
 
+    @property
+    def output_room(self) -> int:
+        """Bytes that may be queued now before senders wait; 64 KiB when the budget has no more."""
+        return self._credit.may_queue - self.output_size
+
     def send_data(self, stream_id: int, buffers: Sequence[Buffer], size: int) -> None:
         """Queue one DATA frame of ``size`` bytes, the buffers joined; they are not copied. ``size`` <= ``capacity``."""
         self._collect()
@@ -318,6 +329,8 @@ class Protocol:
         self._output.append(self._h2.data_header(stream_id, size))
         self._output += buffers
         self.output_size += size + 9
+        self._credit.queued(size)
+        self._unwritten += size
 
     def ping(self, data: bytes) -> None:
         """Queue a PING of eight bytes."""
@@ -345,13 +358,17 @@ class Protocol:
         self._collect()
         output, self._output = self._output, []
         self.output_size = 0
+        self._being_written, self._unwritten = self._unwritten, 0
         self._guard.taken()
         return output
 
     def written(self) -> None:
         """What ``take_output`` returned last has reached the peer's side of the transport."""
         self._guard.written()
+        self._credit.queued(-self._being_written)
+        self._being_written = 0
 
     def close(self) -> None:
         """The connection is gone: return what it held to the budget."""
         self._credit.close()
+        self._unwritten = self._being_written = 0

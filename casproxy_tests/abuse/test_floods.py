@@ -13,8 +13,8 @@ from trio.testing import MockClock
 
 from casproxy.rpc.api import ServerCall
 from casproxy.rpc.server import ServerSettings
+from casproxy.wire.budget import Budget
 from casproxy.wire.errors import ConnectionBroken
-from casproxy.wire.flow import Budget
 from casproxy.wire.guard import AbuseLimits
 from casproxy.wire.protocol import Protocol, WireSettings
 from casproxy_tests.abuse.arena import PASSES_PER_CALL, Attacker, arena, passes

@@ -57,6 +57,7 @@ class FakeCall:
         self.held = 0
         self.most_held = 0
         self.parts_taken = False
+        self.payer = ""
         self.responses: list[bytes] = []
         self.response_buffers: list[tuple[Buffer, ...]] = []
         self.trailing_metadata: list[tuple[str, Value]] = []
@@ -90,6 +91,9 @@ class FakeCall:
         value = self._attached[kind]
         assert isinstance(value, kind)
         return value
+
+    def charge_to(self, payer: str) -> None:
+        self.payer = payer
 
     def add_trailing_metadata(self, key: str, value: str | bytes) -> None:
         self.trailing_metadata.append((key, value))

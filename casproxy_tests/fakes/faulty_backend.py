@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias
 import trio
 
 from casproxy.digest import Digest
-from casproxy.storage.api import Backend, Ingest, NewResource, Piece, Reader, Resource
+from casproxy.storage.api import MAX_PIECE_BYTES, Backend, Ingest, NewResource, Piece, Reader, Resource
 
 Operation: TypeAlias = Literal[
     "describe", "read", "receive", "leave_read", "ingest", "write", "commit", "leave_ingest", "check_writable"
@@ -123,8 +123,8 @@ class _FaultyReader:
     def resource(self) -> Resource:
         return self._inner.resource
 
-    async def receive(self) -> Piece:
-        piece = await self._inner.receive()
+    async def receive(self, most: int = MAX_PIECE_BYTES) -> Piece:
+        piece = await self._inner.receive(most)
         await self._backend.meet("receive", self._passed + len(piece))
         piece = self._backend.distort(piece, self._offset + self._passed)
         self._passed += len(piece)

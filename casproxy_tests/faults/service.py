@@ -25,6 +25,7 @@ from casproxy.services import registry
 from casproxy.services.errors import error_interceptor
 from casproxy.services.readiness import Readiness
 from casproxy.storage.api import BackendResolver
+from casproxy.wire.budget import Budget
 from casproxy.wire.metadata import Metadata
 from casproxy.wire.status import StatusCode
 
@@ -113,7 +114,7 @@ async def _believe(call: ServerCall, handler: Handler) -> None:
 @asynccontextmanager
 async def serve_backends(backends: BackendResolver, limits: Limits | None = None) -> AsyncIterator[Caller]:
     """Serve for the block; what the block raises is not wrapped."""
-    deps = registry.Dependencies(backends, limits or Limits(), "test", "", Readiness())
+    deps = registry.Dependencies(backends, limits or Limits(), Budget(1 << 28), "test", "", Readiness())
     server = Server(
         registry.methods(deps),
         interceptors=[error_interceptor(), _believe],

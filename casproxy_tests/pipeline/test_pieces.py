@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from casproxy.pipeline.pieces import MAX_PIECE_BYTES, PieceAssembler, split
-from casproxy.storage.api import Piece
+from casproxy.pipeline.pieces import PieceAssembler, split
+from casproxy.storage.api import MAX_PIECE_BYTES, Piece
 
 PIECE = 256 * 1024
 

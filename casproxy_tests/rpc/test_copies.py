@@ -13,7 +13,7 @@ from casproxy.services.messages import read_response_prefix
 from casproxy.services.write_request import WriteRequestReader
 from casproxy.storage.api import Piece
 from casproxy.wire import events
-from casproxy.wire.flow import Budget
+from casproxy.wire.budget import Budget
 from casproxy.wire.framing import MessageDecoder, encode_message
 from casproxy.wire.protocol import Protocol, WireSettings
 from casproxy_tests.wire.peer import request_fields

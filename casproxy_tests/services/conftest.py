@@ -17,6 +17,7 @@ from casproxy.services.readiness import Readiness
 from casproxy.services.registry import Dependencies, methods
 from casproxy.storage.api import Backend, NewResource, Tenant
 from casproxy.storage.memory import MemoryBackend
+from casproxy.wire.budget import Budget
 from casproxy_tests.fakes.call import FakeCall
 from casproxy_tests.fakes.faulty_backend import FaultyBackend
 
@@ -50,6 +51,7 @@ class Services:
     memory: MemoryBackend = field(default_factory=MemoryBackend)
     limits: Limits = field(default_factory=Limits)
     readiness: Readiness = field(default_factory=Readiness)
+    budget: Budget = field(default_factory=lambda: Budget(1 << 28))
 
     def __post_init__(self) -> None:
         self.backend = FaultyBackend(self.memory)
@@ -61,6 +63,7 @@ class Services:
                 Dependencies(
                     self.resolver,
                     self.limits,
+                    self.budget,
                     version="1.2.3",
                     chart_version="4.5",
                     readiness=self.readiness,

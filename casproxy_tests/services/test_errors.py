@@ -28,6 +28,7 @@ TABLE: list[tuple[Exception, StatusCode, str, bool]] = [
     (errors.SizeLimitExceeded(want=2, max_bytes=1), StatusCode.RESOURCE_EXHAUSTED, "SIZE_LIMIT_EXCEEDED", False),
     (errors.PeerGone("x"), StatusCode.CANCELLED, "PEER_GONE", False),
     (errors.PeerTooSlow("x"), StatusCode.DEADLINE_EXCEEDED, "PEER_TOO_SLOW", False),
+    (errors.MemoryShort(), StatusCode.UNAVAILABLE, "MEMORY_SHORT", False),
     (errors.ArtifactNotFound(EMPTY_DIGEST), StatusCode.NOT_FOUND, "ARTIFACT_NOT_FOUND", False),
     (errors.BackendNotFound("X"), StatusCode.NOT_FOUND, "BACKEND_NOT_FOUND", False),
     (errors.BackendRefused("x"), StatusCode.FAILED_PRECONDITION, "BACKEND_REFUSED", True),

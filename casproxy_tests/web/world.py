@@ -28,6 +28,7 @@ from casproxy.storage.memory import MemoryBackend
 from casproxy.storage.oci.staging import Staging
 from casproxy.web.port import Dependencies, PortSettings, http_app
 from casproxy.web.server import HttpSettings, serve_http
+from casproxy.wire.budget import Budget
 from casproxy_tests.fakes.faulty_backend import Fault, FaultyBackend
 
 SECRET_ID = "tenant/one"
@@ -76,6 +77,7 @@ class World:
     staging: Staging
     registry: CollectorRegistry
     stop: trio.Event
+    budget: Budget
     port: int = 0
     not_ready: str = ""
     draining: bool = False
@@ -129,6 +131,7 @@ async def world(
     backend: Backend | None = None,
     limits: Limits | None = None,
     http: HttpSettings | None = None,
+    memory_budget: int = 1 << 28,
     staging_dir: Path | None = Path("/tmp"),
     staging_quota: int = 64 << 20,
     **settings: Any,
@@ -136,11 +139,12 @@ async def world(
     """A port that accepts; stopped at the end, so that the block ends only when nothing is left."""
     store = FaultyBackend(MemoryBackend() if backend is None else backend, *faults)
     staging = Staging(staging_dir, staging_quota)
-    made = World(store, Resolver(store), staging, CollectorRegistry(), trio.Event())
+    made = World(store, Resolver(store), staging, CollectorRegistry(), trio.Event(), Budget(memory_budget))
     dependencies = Dependencies(
         verifier=Verifier(StaticKeys(parse_pem(_keys()[1], origin="test"))),
         backends=made.resolver,
         limits=limits or Limits(),
+        accounts=made.budget,
         staging=staging,
         registry=made.registry,
         version="1.2.3",

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from casproxy.wire.flow import FLOOR, Budget, ReceiveCredit
+from casproxy.wire.budget import Budget
+from casproxy.wire.flow import FLOOR, ReceiveCredit
 
 KIB, MIB = 1024, 1024 * 1024
 INITIAL, LARGEST, CONNECTION = 64 * KIB, 4 * MIB, 16 * MIB

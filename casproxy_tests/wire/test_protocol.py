@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from casproxy.wire import events, headers
+from casproxy.wire.budget import Budget
 from casproxy.wire.errors import ConnectionBroken
 from casproxy.wire.events import Event, RawHeaders
-from casproxy.wire.flow import Budget
 from casproxy.wire.metadata import Metadata
 from casproxy.wire.protocol import Protocol, WireSettings
 from casproxy.wire.status import StatusCode
@@ -135,7 +135,7 @@ def test_b12_every_byte_of_random_traffic_is_credited_once(seed: int, steps: lis
     assert window * 2 > 65_535
     assert both.server._credit.held == 0
     both.server.close()
-    assert both.server._credit._budget.exposed == 0
+    assert both.server._credit._account.budget.exposed == 0
 
 
 # -- plain h2 at the other end -----------------------------------------------------------------------

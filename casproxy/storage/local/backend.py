@@ -17,7 +17,7 @@ import trio
 
 from casproxy.digest import EMPTY_DIGEST, Digest
 from casproxy.errors import ArtifactNotFound, BackendBroken, BackendRefused, OffsetOutOfRange
-from casproxy.storage.api import Ingest, NewResource, Piece, Reader, Resource
+from casproxy.storage.api import MAX_PIECE_BYTES, Ingest, NewResource, Piece, Reader, Resource
 from casproxy.storage.local import layout, paths
 from casproxy.storage.local.blob import OpenBlob
 from casproxy.storage.local.ingest import LocalIngest
@@ -26,7 +26,6 @@ from casproxy.storage.local.threads import Threads
 from casproxy.storage.local.workspace import Workspace
 from casproxy.storage.stored_form import NotOurs
 
-_READ_BYTES: Final = 1024 * 1024
 _PROBE: Final = b"casproxy"
 
 _log = structlog.stdlib.get_logger("casproxy.storage")
@@ -138,8 +137,8 @@ class _LocalReader:
     def resource(self) -> Resource:
         return self._resource
 
-    async def receive(self) -> Piece:
-        size = min(_READ_BYTES, self._end - self._offset)
+    async def receive(self, most: int = MAX_PIECE_BYTES) -> Piece:
+        size = min(most, MAX_PIECE_BYTES, self._end - self._offset)
         if size <= 0:
             await trio.lowlevel.checkpoint()
             return b""

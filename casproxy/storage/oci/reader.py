@@ -6,7 +6,7 @@ import trio
 
 from casproxy.errors import BackendBroken, BackendUnavailable
 from casproxy.outbound.connection import Response
-from casproxy.storage.api import Piece, Resource
+from casproxy.storage.api import MAX_PIECE_BYTES, Piece, Resource
 from casproxy.storage.oci.access import Access
 
 _READING = "reading an artifact"
@@ -30,14 +30,14 @@ class OciReader:
         """See ``Reader.resource``."""
         return self._resource
 
-    async def receive(self) -> Piece:
+    async def receive(self, most: int = MAX_PIECE_BYTES) -> Piece:
         """See ``Reader.receive``."""
         if self._response is None or not self._left:
             await trio.lowlevel.checkpoint()
             return b""
         while True:
             with self._access.told(_READING):
-                data: Piece = await self._response.receive()
+                data: Piece = await self._response.receive(most)
             if not data:
                 raise BackendUnavailable(f"{self._access.registry}: {_READING}: it ends {self._left} bytes early")
             if self._skip < len(data):

@@ -1,0 +1,113 @@
+"""Owns what one transfer holds of the memory budget, where no window of HTTP/2 bounds it. Refuses to know whose it is.
+
+A download reads from its store at its own pace, and a body over HTTP/1.1 has no credit. So both ask here before they
+take more bytes in, and say when they are rid of them. While its account has room a transfer reads ahead; without room
+it reads 64 KiB when all but its last piece have left (a download keeps that one back until the digest matched). So
+every transfer that has begun goes on, however little room there is.
+
+What that takes at least is charged when a transfer begins; an account that has no room for it begins no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import trio
+
+from casproxy.errors import MemoryShort
+from casproxy.storage.api import MAX_PIECE_BYTES
+
+LEAST = 64 * 1024
+"""Bytes a transfer may read when there is no room."""
+FLOOR = 2 * LEAST
+"""Bytes a transfer is charged from its beginning: a piece kept back, and the one that lets it go."""
+
+
+class Account(Protocol):
+    """A tenant's share of the budget."""
+
+    @property
+    def room(self) -> int:
+        """Bytes it may grow by."""
+
+    def charge(self, size: int) -> None:
+        """Hold ``size`` bytes more; fewer when it is negative."""
+
+
+class Accounts(Protocol):
+    """The budget of the process."""
+
+    def account(self, payer: str) -> Account:
+        """The account of a tenant, by its secret id. Whoever charges it keeps it."""
+
+
+class Unbounded:
+    """An ``Account`` of those who count otherwise."""
+
+    room = 1 << 62
+
+    def charge(self, size: int) -> None:
+        """See ``Account.charge``."""
+
+
+@contextmanager
+def holding(account: Account) -> Iterator[Holding]:
+    """What a transfer holds, given back at the end. Raises ``MemoryShort`` when there is no room for another."""
+    if account.room < FLOOR:
+        raise MemoryShort
+    held = Holding(account)
+    try:
+        yield held
+    finally:
+        held.close()
+
+
+class Holding:
+    """The books of one transfer, sizes in bytes. One task takes, any task lets go."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._held = 0
+        self._last = 0
+        self._charged = FLOOR
+        self._freed = trio.lowlevel.ParkingLot()
+        account.charge(FLOOR)
+
+    @property
+    def may_take(self) -> int:
+        """How much may be read now, 64 KiB to 1 MiB; 0 before something has been let go."""
+        room = self._account.room
+        if room < LEAST:
+            return LEAST if self._held <= self._last else 0
+        return min(room, MAX_PIECE_BYTES)
+
+    async def wait(self) -> int:
+        """Wait until something may be read; how much. A checkpoint only if it has to wait."""
+        while not (size := self.may_take):
+            await self._freed.park()
+        return size
+
+    def took(self, size: int) -> None:
+        """A piece was read."""
+        self._held += size
+        self._last = size
+        self._charge()
+
+    def let_go(self, size: int) -> None:
+        """``size`` bytes have left the process, or have been dropped."""
+        self._held -= size
+        self._charge()
+        self._freed.unpark_all()
+
+    def close(self) -> None:
+        """The transfer is over."""
+        self._account.charge(-self._charged)
+        self._charged = 0
+
+    def _charge(self) -> None:
+        due = max(FLOOR, self._held)
+        if due != self._charged:
+            self._account.charge(due - self._charged)
+            self._charged = due
