@@ -23,20 +23,22 @@ _END_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """A running server. ``tokens``: role -> backend type -> token."""
+    """A running server. ``tokens``: tenant -> role -> backend type -> token."""
 
     process_id: int
     address: Address
+    metrics: Address
     control: Address
-    tokens: dict[str, dict[str, str]]
+    tokens: dict[str, dict[str, dict[str, str]]]
 
-    def target(self, backend_type: str, name: str = "casproxy") -> Target:
-        """This server as the target of a run, its artifacts in one of its stores."""
+    def target(self, backend_type: str, name: str = "casproxy", *, tenant: str = "bench") -> Target:
+        """This server as the target of a run, its artifacts in one of a tenant's stores."""
+        tokens = self.tokens[tenant]
         return Target(
             name=name,
             address=self.address,
-            uploader_token=self.tokens["uploader"][backend_type],
-            downloader_token=self.tokens["downloader"][backend_type],
+            uploader_token=tokens["uploader"][backend_type],
+            downloader_token=tokens["downloader"][backend_type],
             process_id=self.process_id,
             control=self.control,
         )
@@ -55,8 +57,9 @@ async def running_server(*options: str) -> AsyncIterator[LocalServer]:
             yield LocalServer(
                 process.pid,
                 Address.parse(facts["grpc"]),
+                Address.parse(facts["metrics"]),
                 Address.parse(facts["control"]),
-                {"uploader": facts["uploader"], "downloader": facts["downloader"]},
+                facts["tokens"],
             )
 
 

@@ -19,6 +19,8 @@ Operation: TypeAlias = Callable[[Driver], Awaitable[int]]
 
 KEPT = "keep"
 """The bench's own server keeps artifacts of this prefix and forgets the bytes of all others."""
+STALLED = "stall"
+"""It never takes a byte of artifacts of this prefix."""
 
 
 @dataclass

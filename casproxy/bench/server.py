@@ -1,8 +1,8 @@
 """Owns the server that a self-contained run measures: the real application, with a store of the bench's own beside.
 
 ``python -m casproxy.bench.server DIRECTORY`` prints one JSON line when it is ready and serves until SIGTERM. Keys,
-secrets and artifacts are in DIRECTORY. Tokens, interceptors, metrics and limits are those of ``casproxy serve``; only
-the resolver of stores is wrapped: ``MEMORY`` leads to ``store.BenchStore``, ``OCI`` to the registry of ``--oci-repo``.
+secrets and artifacts are in DIRECTORY. Tokens, interceptors, metrics, limits and stores are those of
+``casproxy serve``; beside them ``MEMORY`` leads to ``store.BenchStore``. There are two tenants, with a secret each.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import json
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import trio
 
@@ -33,6 +34,8 @@ from casproxy.config.model import (
     GrpcServer,
     HttpServer,
     MetricsServer,
+    Oci,
+    Outbound,
     Server,
     Storage,
     TlsConfig,
@@ -40,19 +43,20 @@ from casproxy.config.model import (
 from casproxy.files import write_private
 from casproxy.observe import log
 from casproxy.ports import Ports, open_ports
-from casproxy.secrets.api import Secret
-from casproxy.services import registry
 from casproxy.signals import serve_until_signalled
 from casproxy.storage.api import Backend, BackendResolver, Tenant
-from casproxy.storage.oci.backend import OciBackend
-from casproxy.storage.oci.stores import OciSettings, open_oci
+from casproxy.units import parse_size
 from casproxy.workers.supervisor import Supervisor
 
 MEMORY, FS, OCI = "MEMORY", "FS", "OCI"
 _ORG_ID = "00000000-0000-4000-8000-000000000001"
-_SECRET_ID = "bench"  # noqa: S105  # an id, not a secret
+_TENANTS = ("bench", "neighbour")
+"""Secret ids."""
 _TOKEN_SECONDS = 24 * 3600
 _LAG_PERIOD = 0.005
+
+Tokens: TypeAlias = Mapping[str, Mapping[Role, Mapping[str, str]]]
+"""Tenant -> role -> backend type -> token."""
 
 
 def main() -> None:
@@ -62,7 +66,8 @@ def main() -> None:
     parser.add_argument("--oci-repo", default="", metavar="HOST:PORT/PREFIX", help="a registry on the loopback, http")
     parser.add_argument("--certificate", type=Path, help="PEM; with --private-key, serve TLS")
     parser.add_argument("--private-key", type=Path, help="PEM")
-    parser.add_argument("--workers", type=int, default=1, help="processes; several have no --oci-repo and no control")
+    parser.add_argument("--workers", type=int, default=1, help="processes; several have no control")
+    parser.add_argument("--memory-budget", type=parse_size, metavar="SIZE", help="as server.memory_budget")
     parser.add_argument("--log-level", default="info", help="as observability.log.level")
     args = parser.parse_args()
     private_pem, public_pem = generate_keypair()
@@ -70,22 +75,25 @@ def main() -> None:
     write_private(args.directory / "secrets.yaml", _secrets(args.oci_repo))
     log.configure(args.log_level, "json")
     config = _config(args)
-    tokens = {role: {kind: _token(private_pem, role, kind) for kind in (MEMORY, FS, OCI)} for role in Role}
+    tokens = {
+        tenant: {role: {kind: _token(private_pem, tenant, role, kind) for kind in (MEMORY, FS, OCI)} for role in Role}
+        for tenant in _TENANTS
+    }
     with open_ports(config) as ports:
         if args.workers == 1:
-            trio.run(_serve, config, ports, args.oci_repo, tokens)
+            trio.run(_serve, config, ports, tokens)
         else:
             trio.run(_supervise, config, ports, args.workers, tokens)
 
 
 def _secrets(oci_repo: str) -> bytes:
-    fields = {"Path": "artifacts", "Repo": oci_repo, "Username": "bench", "Password": "bench"}
-    return json.dumps({_SECRET_ID: fields}).encode()
+    fields = {"Repo": oci_repo, "Username": "bench", "Password": "bench"}
+    return json.dumps({tenant: {"Path": tenant, **fields} for tenant in _TENANTS}).encode()
 
 
-def _token(private_pem: bytes, role: Role, kind: str) -> str:
+def _token(private_pem: bytes, tenant: str, role: Role, kind: str) -> str:
     now = time.time()
-    return mint(private_pem, Claims(role, _SECRET_ID, kind, _ORG_ID, expires_at=now + _TOKEN_SECONDS), now=now)
+    return mint(private_pem, Claims(role, tenant, kind, _ORG_ID, expires_at=now + _TOKEN_SECONDS), now=now)
 
 
 def _config(args: argparse.Namespace) -> Config:
@@ -98,30 +106,32 @@ def _config(args: argparse.Namespace) -> Config:
             http=HttpServer(addr=free),
             http_metrics=MetricsServer(addr=free),
             drain_grace=1.0,
+            memory_budget=args.memory_budget,
         ),
         auth=Auth(public_key_path=place / "public.pem"),
         credentials_service=CredentialsService(file=FileSource(path=place / "secrets.yaml")),
         storage=Storage(fs=Fs(root=place / "store")),
+        outbound=Outbound(allow=("127.0.0.0/8",)),
+        oci=Oci(insecure_registries=(args.oci_repo.partition("/")[0],) if args.oci_repo else ()),
     )
 
 
-async def _serve(config: Config, ports: Ports, oci_repo: str, tokens: Mapping[Role, Mapping[str, str]]) -> None:
-    async with _stores(oci_repo) as stores:
-        app = _BenchApp(config, stores)
-        meter = _Meter(stores)
-        questions = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(meter.run)
-                nursery.start_soon(serve_questions, questions, meter.answer)
-                await nursery.start(app.serve, ports)
-                _announce(ports, tokens, control=f"127.0.0.1:{questions[0].socket.getsockname()[1]}")
-                await anext(signals)
-                app.drain()
-                nursery.cancel_scope.deadline = trio.current_time() + config.server.drain_grace + 1
+async def _serve(config: Config, ports: Ports, tokens: Tokens) -> None:
+    store = BenchStore()
+    app, meter = App(config, stores=partial(_Resolver, store)), _Meter(store)
+    questions = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(meter.run)
+            nursery.start_soon(serve_questions, questions, meter.answer)
+            await nursery.start(app.serve, ports)
+            _announce(ports, tokens, control=f"127.0.0.1:{questions[0].socket.getsockname()[1]}")
+            await anext(signals)
+            app.drain()
+            nursery.cancel_scope.deadline = trio.current_time() + config.server.drain_grace + 1
 
 
-async def _supervise(config: Config, ports: Ports, workers: int, tokens: Mapping[Role, Mapping[str, str]]) -> None:
+async def _supervise(config: Config, ports: Ports, workers: int, tokens: Tokens) -> None:
     """The same with several workers; an artifact that is kept is in the memory of one of them."""
     supervisor = Supervisor(config, workers, command=(sys.executable, "-P", "-m", "casproxy.bench.worker"))
 
@@ -132,71 +142,36 @@ async def _supervise(config: Config, ports: Ports, workers: int, tokens: Mapping
     await serve_until_signalled(supervisor, ports, config.server.drain_grace, announce)
 
 
-def _announce(ports: Ports, tokens: Mapping[Role, Mapping[str, str]], **more: str) -> None:
-    facts = {"uploader": tokens[Role.UPLOADER], "downloader": tokens[Role.DOWNLOADER], **ports.addresses(), **more}
-    print(json.dumps(facts), flush=True)
+def _announce(ports: Ports, tokens: Tokens, **more: str) -> None:
+    print(json.dumps({"tokens": tokens, **ports.addresses(), **more}), flush=True)
 
 
 def make_app(config: Config) -> App:
-    """The application that is measured, without a registry."""
-    return _BenchApp(config, _Stores(None))
-
-
-class _Stores:
-    """The stores that this program has beside those of the application. ``store`` answers for MEMORY."""
-
-    def __init__(self, oci: OciBackend | None) -> None:
-        self.store = BenchStore()
-        self._oci = oci
-
-    def find(self, tenant: Tenant) -> Backend | None:
-        """The store of a tenant, None when the application knows it."""
-        return self.store if tenant.backend_type == MEMORY else self._oci if tenant.backend_type == OCI else None
-
-
-@asynccontextmanager
-async def _stores(oci_repo: str) -> AsyncIterator[_Stores]:
-    async with AsyncExitStack() as opened:
-        oci = None
-        if oci_repo:
-            host = oci_repo.partition("/")[0]
-            settings = OciSettings(allow=("127.0.0.0/8",), insecure_registries=(host,))
-            secret = Secret({"Repo": oci_repo, "Username": "bench", "Password": "bench"})
-            oci = (await opened.enter_async_context(open_oci(settings))).backend(secret)
-        yield _Stores(oci)
+    """The application that is measured."""
+    return App(config, stores=partial(_Resolver, BenchStore()))
 
 
 class _Resolver:
-    """A ``BackendResolver`` that knows the bench's own stores and asks ``inner`` for all others."""
+    """A ``BackendResolver`` that knows the bench's own store and asks ``inner`` for all others."""
 
-    def __init__(self, inner: BackendResolver, stores: _Stores) -> None:
+    def __init__(self, store: BenchStore, inner: BackendResolver) -> None:
+        self._store = store
         self._inner = inner
-        self._stores = stores
 
     async def resolve(self, tenant: Tenant) -> Backend:
         """See ``BackendResolver.resolve``. No checkpoint, like the real one with its secret in the cache."""
-        found = self._stores.find(tenant)
-        return await self._inner.resolve(tenant) if found is None else found
+        return self._store if tenant.backend_type == MEMORY else await self._inner.resolve(tenant)
 
     def backend_types(self) -> list[str]:
         """See ``BackendResolver.backend_types``."""
         return sorted({*self._inner.backend_types(), MEMORY})
 
 
-class _BenchApp(App):
-    def __init__(self, config: Config, stores: _Stores) -> None:
-        super().__init__(config)
-        self._stores = stores
-
-    def _dependencies(self, backends: BackendResolver) -> registry.Dependencies:
-        return super()._dependencies(_Resolver(backends, self._stores))
-
-
 class _Meter:
     """Answers the questions of ``control``: how late the event loop runs its timers, when ingests were released."""
 
-    def __init__(self, stores: _Stores) -> None:
-        self._store = stores.store
+    def __init__(self, store: BenchStore) -> None:
+        self._store = store
         self._lag = Histogram()
 
     async def run(self) -> None:

@@ -14,11 +14,11 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from casproxy.bench.scenarios import KEPT
+from casproxy.bench.scenarios import KEPT, STALLED
 from casproxy.digest import Digest
 from casproxy.errors import ArtifactNotFound, OffsetOutOfRange
 from casproxy.pipeline.pieces import split
-from casproxy.storage.api import Ingest, NewResource, Piece, Reader, Resource
+from casproxy.storage.api import MAX_PIECE_BYTES, Ingest, NewResource, Piece, Reader, Resource
 
 _REMEMBERED = 100_000
 
@@ -88,6 +88,8 @@ class _Ingest:
 
     async def write(self, piece: Piece) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._name.startswith(STALLED):
+            await trio.sleep_forever()
         if self._kept:
             self._pieces.append(piece)
 
@@ -106,7 +108,7 @@ class _Reader:
         self._skip = offset
         self._left = end - offset
 
-    async def receive(self) -> Piece:
+    async def receive(self, most: int = MAX_PIECE_BYTES) -> Piece:
         await trio.lowlevel.checkpoint_if_cancelled()
         while self._left:
             piece = next(self._pieces)

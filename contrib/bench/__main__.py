@@ -20,7 +20,7 @@ from casproxy import __version__
 from casproxy.bench import plot
 from casproxy.bench.local import running_server
 from casproxy.bench.process import machine
-from contrib.bench import parties, rows_calls, rows_memory, rows_registry, rows_stream, rows_workers
+from contrib.bench import parties, rows_budget, rows_calls, rows_memory, rows_registry, rows_stream, rows_workers
 from contrib.bench.plan import DEFAULT, FULL, QUICK, Plan
 from contrib.bench.table import Figure, Table
 
@@ -43,6 +43,7 @@ async def main(wanted: Sequence[int], plan: Plan, table: Table) -> None:
         ((13,), _with_server(rows_stream.row_13)),
         ((14,), rows_workers.row_14),
         ((15,), _with_server(rows_stream.row_15)),
+        ((16,), rows_budget.row_16),
     ]
     for numbers, step in steps:
         if not set(numbers) & set(wanted):
@@ -147,6 +148,6 @@ if __name__ == "__main__":
     args = _arguments()
     began, made = time.monotonic(), Table()
     try:
-        trio.run(main, args.rows or range(1, 16), FULL if args.full else QUICK if args.quick else DEFAULT, made)
+        trio.run(main, args.rows or range(1, 17), FULL if args.full else QUICK if args.quick else DEFAULT, made)
     finally:
         _write(made, args.out, time.monotonic() - began)

@@ -6,6 +6,7 @@ then say nothing more. What it is told is checked as far as that is cheap: statu
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import time
@@ -35,9 +36,9 @@ def grpc_message(body: bytes) -> bytes:
 
 
 class RawConnection:
-    """One h2c connection. Not for threads."""
+    """One h2c connection. Not for threads. ``stream_credit``: bytes that the server may send on each call unasked."""
 
-    def __init__(self, host: str, port: int, path: str, token: str) -> None:
+    def __init__(self, host: str, port: int, path: str, token: str, *, stream_credit: int = _LARGEST_WINDOW) -> None:
         self._socket = socket.create_connection((host, port), timeout=60)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._encoder = hpack.Encoder()
@@ -54,7 +55,7 @@ class RawConnection:
         self.max_streams = 2**31
         self.stream_window: dict[int, int] = {}
         self.frames: list[tuple[int, int, int, bytes]] = []
-        settings = struct.pack(">HIHI", 2, 0, 4, _LARGEST_WINDOW)
+        settings = struct.pack(">HIHI", 2, 0, 4, stream_credit)
         update = frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", _LARGEST_WINDOW - 65535))
         self._socket.sendall(_PREFACE + frame(SETTINGS, 0, 0, settings) + update)
         while not any(kind == SETTINGS and not flags & ACK for kind, flags, _, _ in self.receive()):
@@ -75,6 +76,10 @@ class RawConnection:
     def send(self, data: bytes | memoryview) -> None:
         """Send all of it."""
         self._socket.sendall(data)
+
+    def quiet_after(self, seconds: float) -> bool:
+        """Wait for bytes; True when none came in time."""
+        return not select.select([self._socket], [], [], seconds)[0]
 
     def receive(self) -> list[tuple[int, int, int, bytes]]:
         """Wait for frames: kind, flags, stream, payload. Credit and pings are dealt with here."""

@@ -72,7 +72,7 @@ async def _load(plan: Plan, cores: Sequence[int], server: Mapping[str, Any] | No
     command, environment = [*_on(cores), "contrib.bench.load_process", str(plan.seconds)], dict(os.environ)
     if server is not None:
         command.append(server["grpc"])
-        environment["CASPROXY_TOKEN"] = server["uploader"]["MEMORY"]
+        environment["CASPROXY_TOKEN"] = server["tokens"]["bench"]["uploader"]["MEMORY"]
     process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     try:
         yield process
