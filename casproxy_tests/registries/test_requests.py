@@ -14,6 +14,7 @@ from casproxy.digest import Digest
 from casproxy.gob import encode_resource_name
 from casproxy.rpc.errors import RpcError
 from casproxy.services import registry
+from casproxy.storage.oci.kept import Kept
 from casproxy.wire.metadata import Metadata
 from casproxy.wire.status import StatusCode
 from casproxy_tests.conformance.traffic import MIB, content
@@ -53,6 +54,28 @@ async def test_new_known_download(world: World, size: int, want: list[str]) -> N
     assert asked(world) == Counter(["manifest-get"])
     assert (await world.caller.download(Digest.of(data))).data == data
     assert asked(world) == (Counter(["manifest-get", "blob-get"]) if size else Counter(["manifest-get"]))
+
+
+async def test_a_small_artifact_that_finds_no_room_to_wait_in_streams(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand senders that stop a byte short of the end must not be a gigabyte."""
+    books: list[Kept] = []
+
+    def add(kept: Kept, size: int) -> bool:
+        books.append(kept)
+        kept._limit = 8192
+        return real(kept, size)
+
+    real = Kept.add
+    monkeypatch.setattr(Kept, "add", add)
+    for size, want in ((8192, NEW_SMALL), (8193, NEW_LARGE), (8191, NEW_SMALL)):
+        data = content(size)
+        assert (await world.caller.upload(data)).code is OK
+        assert asked(world) == Counter(want)
+        assert (await world.caller.download(Digest.of(data))).data == data
+        asked(world)
+    assert {kept._bytes for kept in books} == {0}
 
 
 async def test_tokens_and_connections_are_shared(world: World) -> None:

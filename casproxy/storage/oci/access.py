@@ -35,6 +35,7 @@ from casproxy.storage.oci.errors import (
     from_status,
     is_digest_refused,
 )
+from casproxy.storage.oci.kept import Kept
 from casproxy.storage.oci.reference import Repo
 from casproxy.storage.oci.retry import Retries, RetrySettings, parse_retry_after
 from casproxy.storage.oci.tokens import MAX_TOKEN_ANSWER, Authorizer, Credentials, TokenAnswer
@@ -121,6 +122,7 @@ class Access:
     def __init__(self, pool: Pool, repo: Repo, credentials: Credentials, retry: RetrySettings) -> None:
         self.registry = repo.registry
         self.ways = Ways()
+        self.kept = Kept()
         self.retries = Retries(retry)
         self._pool = pool
         self._origins = repo.origins

@@ -1,7 +1,8 @@
 """Owns one upload into a registry, as its task sees it. Refuses to know how bytes are sent: that is ``LargeLayer``.
 
 A small artifact is kept until it is complete and goes in two requests; a larger one begins to leave as soon as that is
-known. Nothing is visible before the manifest, which is the last request and shielded for a moment::
+known, and a small one that finds no room to wait (``kept``) at once. Nothing is visible before the manifest, which is the
+last request and shielded for a moment::
 
     small   [write … write]  commit: POST, PUT layer  ‖  POST, PUT config     then PUT manifest
     large   POST, PATCH ═══  commit: PUT layer        ‖  POST, PUT config     then PUT manifest
@@ -87,6 +88,8 @@ class OciIngest:
         self._layer = LargeLayer(sessions, staging, nursery, self._fail_idle)
         self._streaming = False
         self._small: list[Piece] = []
+        self._kept = self._repository.access.kept
+        self._kept_bytes = 0
         self._head = b""
         self._size = 0
         self._open = True
@@ -105,7 +108,9 @@ class OciIngest:
             await self._layer.write(piece)
         elif piece:
             self._small.append(piece)
-            if max(self._size, declared or 0) > SMALL_BYTES:
+            self._kept_bytes += len(piece)
+            room = self._kept.add(len(piece))
+            if max(self._size, declared or 0) > SMALL_BYTES or not (room or self._layer.needs_staging):
                 await self._stream()
         self._open = True
 
@@ -127,15 +132,20 @@ class OciIngest:
     def leave(self) -> None:
         """Nothing more will come."""
         self._open = False
-        self._small = []
+        self._forget()
         self._layer.close()
 
     async def _stream(self) -> None:
         self._streaming = True
-        held, self._small = self._small, []
         await self._layer.begin()
-        for piece in held:
+        for piece in self._small:
             await self._layer.write(piece)
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was kept is elsewhere, or of no use any more."""
+        self._kept.remove(self._kept_bytes)
+        self._small, self._kept_bytes = [], 0
 
     async def _put_small_layer(self, digest: Digest, size: int) -> None:
         await self._put_blob(b"".join(self._small), digest)

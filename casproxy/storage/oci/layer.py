@@ -54,6 +54,11 @@ class LargeLayer:
         self._copy: StagedBody | None = None
         self._heard = False
 
+    @property
+    def needs_staging(self) -> bool:
+        """The registry is known not to take a stream, and there is no place to keep a layer: ``begin`` would fail."""
+        return self._ways.large not in (None, Way.STREAM) and not self._staging.available
+
     async def begin(self) -> None:
         """Open what the way needs. Errors: ``StorageError``."""
         if self._ways.large is not Way.STREAM and self._staging.available:
