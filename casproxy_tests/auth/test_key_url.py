@@ -149,7 +149,7 @@ async def test_cancelled_anywhere_nothing_is_left() -> None:
         async def check(run: Run[tuple[VerificationKey, ...]]) -> None:
             assert run.cancelled or run.value == GOOD
 
-        assert await cancel_everywhere(scenario, check, settle=endpoint.idle) >= 3
+        assert await cancel_everywhere(scenario, check, settle=endpoint.idle) >= 2  # to connect, and to be answered
 
 
 async def test_a_server_that_never_answers_can_be_left() -> None:
