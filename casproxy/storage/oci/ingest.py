@@ -1,8 +1,8 @@
 """Owns one upload into a registry, as its task sees it. Refuses to know how bytes are sent: that is ``LargeLayer``.
 
 A small artifact is kept until it is complete and goes in two requests; a larger one begins to leave as soon as that is
-known, and a small one that finds no room to wait (``kept``) at once. Nothing is visible before the manifest, which is the
-last request and shielded for a moment::
+known, and a small one that finds no room to wait (``kept``) at once. Nothing is visible before the manifest, which is
+the last request and shielded for a moment::
 
     small   [write … write]  commit: POST, PUT layer  ‖  POST, PUT config     then PUT manifest
     large   POST, PATCH ═══  commit: PUT layer        ‖  POST, PUT config     then PUT manifest
