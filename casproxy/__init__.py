@@ -21,8 +21,8 @@ The way of one upload is the way to read the code::
            -> pipeline.upload         chunk -> sha256 -> ingest, three tasks, bounded channels
            -> storage.<backend>       ingest -> commit(digest) | abort
 
-``app.py`` is the composition root: the only module that knows every room. Imports go one way;
-``just check`` keeps it so.
+``app.py`` is the composition root: the only module that knows every room. ``workers/`` runs it in
+several processes. Imports go one way; ``just check`` keeps it so.
 """
 
 __version__ = "0.1.0"

@@ -76,7 +76,7 @@ class Service:
         if not data:
             raise EOFError(f"the service has ended: {self.lines[-5:]}")
         *lines, self._unread = (self._unread + bytes(data)).split(b"\n")
-        self.lines += map(json.loads, lines)
+        self.lines += map(_parsed, lines)
 
     async def address(self, port: str) -> str:
         """Where one of its ports is."""
@@ -112,6 +112,12 @@ class Service:
         """Send a signal; the exit code."""
         self.process.send_signal(number)
         return await self.process.wait()
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """A log line; what is none (a traceback of a program that cannot even start) is kept for who reads the failure."""
+    facts: dict[str, Any] = json.loads(line) if line.startswith(b"{") else {"event": line.decode()}
+    return facts
 
 
 @asynccontextmanager
