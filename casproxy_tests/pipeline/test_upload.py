@@ -289,6 +289,18 @@ async def test_parts_that_come_within_the_linger_share_a_piece(autojump_clock: M
     assert backend.calls["write"] == 1
 
 
+@pytest.mark.parametrize("piece", [16 * 1024, 256 * 1024])
+async def test_a_store_that_stalls_is_sent_no_more_than_the_senders_window(piece: int) -> None:
+    """Whatever lies in stages and channels is in the sender's books: its credit comes back when it was written."""
+    backend = FaultyBackend(MemoryBackend(), Fault("write", stall=True))
+    sender = Sender([content(3_000_000)], window=200_000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: put(sender, backend, EMPTY_DIGEST, limits=Limits(piece_size=piece)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert sender.sent == sender.held == 200_000
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("queued_pieces", [0, 2])
 async def test_memory_is_bounded_by_the_window_and_a_few_pieces(queued_pieces: int) -> None:
     """A store that stalls: what was sent and not yet written is the window, the channels, and a piece per stage."""

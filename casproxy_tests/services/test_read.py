@@ -50,6 +50,32 @@ async def read(
     return await services.ask(READ, request.SerializeToString(), role=Role.DOWNLOADER)
 
 
+async def test_the_tenant_pays_for_what_its_read_holds(services: Services) -> None:
+    await services.put(DATA)
+    call = services.call(READ, role=Role.DOWNLOADER)
+    call.stalled = True
+    call.client_push_message(ReadRequest(resource_name=DIGEST.hex).SerializeToString())
+    call.client_half_close()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(services.serve, call)
+        await wait_all_tasks_blocked()
+        assert call.payer == "secret"
+        assert services.budget.account("secret").exposed == services.budget.exposed >= len(DATA)
+        call.client_resume()
+    assert received(call) == DATA
+    assert services.budget.exposed == 0
+
+
+async def test_a_tenant_that_has_used_up_its_share_is_told_to_come_back(services: Services) -> None:
+    await services.put(DATA)
+    share = services.budget.account("secret")
+    share.charge(share.room)
+    _, status = await read(services)
+    assert status is not None
+    assert status.code is StatusCode.UNAVAILABLE
+    assert "try again later" in status.message
+
+
 def received(call: FakeCall) -> bytes:
     return b"".join(ReadResponse.FromString(response).data for response in call.responses)
 

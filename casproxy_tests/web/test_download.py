@@ -297,6 +297,19 @@ async def test_a_download_beyond_the_limit_is_told_to_come_back() -> None:
     assert server.limits_reached == ["http_transfers"]
 
 
+async def test_a_download_that_memory_has_no_room_for_is_told_to_come_back() -> None:
+    async with world(memory_budget=1000) as server:
+        answer = await server.get(f"/download/{await server.put(CONTENT)}", bearer())
+    assert (answer.status_code, answer.json()["reason"]) == (503, "MEMORY_SHORT")
+    assert answer.headers["retry-after"]
+
+
+async def test_with_little_memory_a_download_is_whole_all_the_same() -> None:
+    async with world(memory_budget=400_000) as server:
+        assert (await server.get(f"/download/{await server.put(CONTENT)}", bearer())).content == CONTENT
+        assert server.budget.exposed == 0
+
+
 async def test_a_draining_server_takes_no_new_download() -> None:
     async with world() as server:
         digest = await server.put(b"x")

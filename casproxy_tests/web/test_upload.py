@@ -14,11 +14,12 @@ from casproxy.auth.claims import Role
 from casproxy.digest import Digest
 from casproxy.errors import ArtifactNotFound, BackendUnavailable
 from casproxy.pipeline.api import Limits
+from casproxy.pipeline.holding import LEAST
 from casproxy.storage.memory import MemoryBackend
 from casproxy.storage.wrappers.flights import SharedBackend
 from casproxy_tests.fakes.faulty_backend import Fault
 from casproxy_tests.web.curl import HTTP2, curl
-from casproxy_tests.web.world import World, bearer, until, world
+from casproxy_tests.web.world import SECRET_ID, World, bearer, until, world
 
 CONTENT = bytes(range(253)) * 12_000  # 3 MB
 UPLOADER = bearer(Role.UPLOADER)
@@ -241,6 +242,36 @@ async def test_a_store_that_fails_while_the_client_is_idle_is_told_at_once() -> 
     ):
         await begin(stream, f"/upload/{Digest.of(CONTENT)}", "content-length: 4000000", CONTENT[:300_000])
         assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 503")
+
+
+@pytest.mark.parametrize("path", ["/upload", f"/upload/{Digest.of(CONTENT)}"])
+async def test_with_little_memory_an_upload_is_whole_all_the_same(path: str) -> None:
+    async with world(memory_budget=400_000) as server:
+        answer = await put(server, path)
+        assert answer.status_code == 201
+        assert await server.stored(Digest.of(CONTENT)) == CONTENT
+        assert server.budget.exposed == 0
+
+
+@pytest.mark.parametrize("path", ["/upload", f"/upload/{Digest.of(CONTENT)}"])
+async def test_an_upload_that_memory_has_no_room_for_is_told_to_come_back(path: str) -> None:
+    async with world(memory_budget=1000) as server:
+        answer = await put(server, path)
+        assert (answer.status_code, answer.json()["reason"]) == (503, "MEMORY_SHORT")
+        assert server.staging.reserved == 0
+
+
+async def test_a_store_that_hangs_is_sent_no_more_than_there_is_room_for() -> None:
+    async with (
+        world(Fault("write", stall=True), memory_budget=400_000) as server,
+        await trio.open_tcp_stream("127.0.0.1", server.port) as stream,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(begin, stream, f"/upload/{Digest.of(CONTENT)}", f"content-length: {len(CONTENT)}", CONTENT)
+        await server.store.faults[0].reached.wait()
+        await until(lambda: server.budget.account(SECRET_ID).room < LEAST)
+        assert server.budget.exposed <= 400_000
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("path", ["/upload", f"/upload/{Digest.of(CONTENT)}"])

@@ -91,6 +91,11 @@ class Peers(RuleBasedStateMachine):
             assert not self.connections[which].close_stream(stream_id)
             self._credit_connection(which)
 
+    @rule(which=st.integers(0, 2), payer=st.sampled_from(["one", "another"]))
+    def charge(self, which: int, payer: str) -> None:
+        """Somebody found out who pays."""
+        self.connections[which].charge_to(payer)
+
     @precondition(lambda self: any(any(held.values()) for held in self.held))
     @rule()
     def hand_on_everything(self) -> None:
@@ -118,6 +123,8 @@ class Peers(RuleBasedStateMachine):
             exposed += max(0, sum(held.values()) + min(books[0], streams) - FLOOR)
         assert self.budget.exposed == exposed
         assert exposed <= self.budget.total
+        accounts = {id(connection._account): connection._account for connection in self.connections}
+        assert sum(account.exposed for account in accounts.values()) == exposed
 
     @invariant()
     def nobody_waits_for_ever(self) -> None:
