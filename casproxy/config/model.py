@@ -124,7 +124,7 @@ class Server(Section, frozen=True, kw_only=True):
     memory_budget: Annotated[
         Bytes | None,
         doc(
-            "Payload bytes all workers together may hold: received and not yet handed on.",
+            "Payload bytes all workers together may hold on their way, either way, in equal shares of tenants.",
             when_unset="256MiB, or a quarter of the cgroup's memory limit if that is less",
         ),
     ] = None
