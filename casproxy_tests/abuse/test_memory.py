@@ -11,11 +11,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from casproxy.rpc.api import ServerCall
 from casproxy.rpc.server import ServerSettings
 from casproxy.wire.inbound import LARGEST_WHOLE
 from casproxy.wire.protocol import WireSettings
 from casproxy_tests.abuse.arena import arena
-from casproxy_tests.rpc.world import UPLOAD, blocked, count, to
+from casproxy_tests.rpc.world import CHAT, UPLOAD, blocked, count, serving, to
 from casproxy_tests.wire.frames import block, frame
 from casproxy_tests.wire.peer import message
 
@@ -186,3 +187,28 @@ async def test_calls_beyond_the_budget_are_refused_and_others_go_on(mock_clock: 
         assert attacker.peer.body(first) == message(b"400000")
         await ring.neighbour_is_well()
         budget.exposed -= taken
+
+
+async def test_a_peer_that_does_not_read_is_sent_little_when_the_budget_is_used_up() -> None:
+    sent: list[int] = []
+
+    async def big(call: ServerCall) -> None:
+        call.charge_to("tenant")
+        while True:
+            await call.send_message(bytes(10_000))
+            sent.append(10_000)
+
+    async with serving((CHAT, big), settings=ServerSettings(memory_budget=0)) as world:
+        wire = world.connect()
+        await wire.exchange()
+        released = wire.hold_writes()
+        wire.peer.credit(0, 100_000_000)
+        wire.peer.open(to(CHAT))
+        wire.peer.credit(1, 10_000_000)
+        await wire.exchange()
+        assert 10_000 < sum(sent) <= 2 * (64 * 1024 + 20_000)  # one batch in the writer's hands, one queued
+        assert world.server.budget.exposed == world.server.budget.account("tenant").exposed > 0
+        released.set()
+        wire.hang_up()
+        await wire.exchange()
+        assert world.server.budget.exposed == 0
