@@ -11,7 +11,8 @@
     histogram   latencies, mergeable, exact to 1 %                 -> Histogram
     process     CPU and memory of a local process                  -> ProcessMeter
     report      medians, spread, ratios pair by pair               -> summary, table
-    plot        the picture                                        -> render
+    picture     what they look like                                -> draw
+    plot        pages, bars and text, as SVG or PNG                -> render, write
 
     local       starts a server for a run that names none          -> running_server
     server      the program it starts: the real application with a store that forgets

@@ -1,11 +1,11 @@
-"""Owns the picture of a campaign: throughput with its spread, latency percentiles, one row per scenario. As SVG or PNG.
+"""Owns pictures: bars in panels, text, a page, as SVG or PNG. Refuses to know what they show.
 
 SVG is written by hand, for a bar is a rectangle; PNG is made from it with resvg.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from casproxy.errors import ConfigError, InvalidRequest
 
 COLOURS = ("#2f6fde", "#e0803a", "#3a9d5d", "#a657b8", "#c23b4a", "#777777")
-_WIDTH, _LEFT, _RIGHT, _BAR, _GAP = 900, 210, 150, 18, 8
+_WIDTH, _LEFT, _RIGHT, _BAR, _GAP = 1100, 420, 230, 18, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,23 @@ def render(title: str, subtitle: str, panels: Sequence[Panel]) -> str:
     body: list[str] = []
     y = 76.0
     for panel in panels:
-        body.append(_text(20, y, panel.title, size=14, weight="600"))
+        body.append(text(20, y, panel.title, size=14, weight="600"))
         y += 14
         for bar in panel.bars:
             body += _bar(bar, y, max(max(bar.value, bar.high, bar.mark) for bar in panel.bars) or 1.0)
             y += _BAR + _GAP
         y += 26
+    return page(title, subtitle, _WIDTH, y, body)
+
+
+def page(title: str, subtitle: str, width: float, height: float, body: Sequence[str]) -> str:
+    """A white page with a title, and ``body`` from 76 down."""
     head = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y:.0f}" width="{_WIDTH}" height="{y:.0f}" '
-        'font-family="DejaVu Sans, Helvetica, Arial, sans-serif">',
-        f'<rect width="{_WIDTH}" height="{y:.0f}" fill="#ffffff"/>',
-        _text(20, 32, title, size=20, weight="700"),
-        _text(20, 52, subtitle, size=12, colour="#666666"),
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" width="{width}" '
+        f'height="{height:.0f}" font-family="DejaVu Sans, Helvetica, Arial, sans-serif">',
+        f'<rect width="{width}" height="{height:.0f}" fill="#ffffff"/>',
+        text(20, 32, title, size=20, weight="700"),
+        text(20, 52, subtitle, size=12, colour="#666666"),
     ]
     return "\n".join([*head, *body, "</svg>", ""])
 
@@ -63,7 +68,7 @@ def _bar(bar: Bar, y: float, scale: float) -> list[str]:
     width, middle = max(1.0, room * bar.value / scale), y + _BAR / 2
     colour = COLOURS[bar.colour % len(COLOURS)]
     drawn = [
-        _text(_LEFT - 10, middle + 4, bar.label, size=12, anchor="end"),
+        text(_LEFT - 10, middle + 4, bar.label, size=12, anchor="end"),
         f'<rect x="{_LEFT}" y="{y:.1f}" width="{width:.1f}" height="{_BAR}" rx="2" fill="{colour}"/>',
     ]
     right = width
@@ -75,39 +80,17 @@ def _bar(bar: Bar, y: float, scale: float) -> list[str]:
         x = _LEFT + room * bar.mark / scale
         drawn.append(f'<path d="M{x:.1f} {y - 3:.1f}v{_BAR + 6}" stroke="#c23b4a" stroke-width="2"/>')
         right = max(right, x - _LEFT)
-    return [*drawn, _text(_LEFT + right + 8, middle + 4, bar.text, size=12)]
+    return [*drawn, text(_LEFT + right + 8, middle + 4, bar.text, size=12)]
 
 
-def _text(
-    x: float, y: float, text: str, *, size: int, weight: str = "400", colour: str = "#222222", anchor: str = "start"
+def text(
+    x: float, y: float, words: str, *, size: int, weight: str = "400", colour: str = "#222222", anchor: str = "start"
 ) -> str:
+    """Words whose base line begins, ends or has its middle at a point."""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" fill="{colour}" '
-        f'text-anchor="{anchor}">{escape(text)}</text>'
+        f'text-anchor="{anchor}">{escape(words)}</text>'
     )
-
-
-def campaign_panels(name: str, targets: Mapping[str, Mapping[str, object]], *, by_bytes: bool) -> list[Panel]:
-    """The panels of one campaign, from ``report.summary`` of each target."""
-    key, unit, scale = ("bytes_per_second", "MB/s", 1e6) if by_bytes else ("operations_per_second", "/s", 1.0)
-    speeds = [
-        Bar(target, _at(found, key, "median") / scale, f"{_at(found, key, 'median') / scale:,.0f} {unit}",
-            _at(found, key, "low") / scale, _at(found, key, "high") / scale, colour=number)
-        for number, (target, found) in enumerate(targets.items())
-    ]  # fmt: skip
-    latencies = [
-        Bar(f"{target} {point}", _at(found, "latency_ms", point), f"{_at(found, 'latency_ms', point):,.2f} ms",
-            colour=number)
-        for number, (target, found) in enumerate(targets.items())
-        for point in ("p50", "p99")
-    ]  # fmt: skip
-    return [Panel(f"{name}: throughput, more is better", speeds), Panel(f"{name}: latency, less is better", latencies)]
-
-
-def _at(found: Mapping[str, object], key: str, part: str) -> float:
-    values = found[key]
-    value = values.get(part) if isinstance(values, Mapping) else None
-    return float(value) if value is not None else 0.0
 
 
 def write(path: Path, svg: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from casproxy.bench import plot
+from casproxy.bench import picture, plot
 from casproxy.bench.campaign import Campaign
 from casproxy.bench.load import Scenario
 from casproxy.bench.process import machine
@@ -72,20 +72,14 @@ class Screen:
         else:
             for campaign in found:
                 _print_campaign(campaign)
+            _print_table(found)
         if self._picture is not None and found:
             self._draw(found, self._picture)
 
     def _draw(self, found: Sequence[Mapping[str, Any]], path: Path) -> None:
         facts = machine()
         subtitle = f"{facts['processor']}, {facts['cores']} cores; medians, whiskers from lowest to highest sample"
-        panels = [
-            panel
-            for campaign in found
-            for panel in plot.campaign_panels(
-                str(campaign["scenario"]), campaign["targets"], by_bytes=campaign["scenario"] in _BYTES
-            )
-        ]
-        plot.write(path, plot.render("casproxy bench", subtitle, panels))
+        plot.write(path, picture.draw("casproxy bench", subtitle, found))
 
 
 def _silent(text: str, done: float) -> None:
@@ -113,6 +107,32 @@ def _print_campaign(campaign: Mapping[str, Any]) -> None:
     print_line("")
 
 
+def _print_table(found: Sequence[Mapping[str, Any]]) -> None:
+    """All of it once more, a line each."""
+    rows: list[tuple[str, ...]] = [("", "", "speed", "p50 ms", "p99 ms", "CPU", "memory at most")]
+    for campaign in found:
+        for name, target in _targets(campaign):
+            speed = _speed(target, by_bytes=campaign["scenario"] in _BYTES).partition("  ")[0]
+            latency, memory = target["latency_ms"], target.get("rss_bytes")
+            rows.append(
+                (
+                    str(campaign["scenario"]),
+                    printable(name),
+                    speed,
+                    *(f"{latency[point]:,.2f}" if point in latency else "" for point in ("p50", "p99")),
+                    _cost(target),
+                    "" if memory is None else human_size(memory["peak"]),
+                )
+            )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if number < 2 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print_line("  ".join(cells).rstrip())
+
+
 def _speed(target: Mapping[str, Any], *, by_bytes: bool) -> str:
     key, unit, scale = ("bytes_per_second", "MB/s", 1e6) if by_bytes else ("operations_per_second", "/s", 1.0)
     speed = target[key]
@@ -127,10 +147,7 @@ def _latency(name: str, points: Mapping[str, float]) -> str:
 
 
 def _details(target: Mapping[str, Any]) -> Iterator[str]:
-    per_gb = target.get("server_cpu_seconds_per_gb", {}).get("median")
-    per_call = target.get("server_cpu_seconds_per_operation", {}).get("median")
-    if per_call is not None:
-        cost = f"{per_gb:.2f} CPU s/GB" if per_gb is not None and per_gb < 50 else f"{per_call * 1e6:,.0f} CPU us each"
+    if cost := _cost(target):
         rss = target["rss_bytes"]
         yield f"server      {cost}, memory {human_size(rss['start'])}, at most {human_size(rss['peak'])}"
     if "loop_lag_ms" in target:
@@ -140,3 +157,11 @@ def _details(target: Mapping[str, Any]) -> Iterator[str]:
     if target["errors"]:
         counts = ", ".join(f"{code} {count}" for code, count in target["errors"].items())
         yield f"errors      {counts}; the last: {printable(target['last_error'])}"
+
+
+def _cost(target: Mapping[str, Any]) -> str:
+    per_gb = target.get("server_cpu_seconds_per_gb", {}).get("median")
+    per_call = target.get("server_cpu_seconds_per_operation", {}).get("median")
+    if per_call is None:
+        return ""
+    return f"{per_gb:.2f} CPU s/GB" if per_gb is not None and per_gb < 50 else f"{per_call * 1e6:,.0f} CPU us each"

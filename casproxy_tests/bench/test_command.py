@@ -17,6 +17,9 @@ def test_a_run_of_its_own_prints_a_table_and_draws(tmp_path: Path) -> None:
     text = done.stdout.decode()
     assert "upload: 64.0 KiB each, 1 at once over 1 connection, native client" in text
     assert "MB/s" in text and "p99.9" in text and "CPU" in text and "loop lag" in text
+    head, *rows = text.rstrip().splitlines()[-3:]
+    assert head.split() == ["speed", "p50", "ms", "p99", "ms", "CPU", "memory", "at", "most"]
+    assert [row.split()[:2] for row in rows] == [["upload", "casproxy"], ["describe", "casproxy"]]
     drawn = ElementTree.fromstring((tmp_path / "figures.svg").read_text())  # noqa: S314  # we have just written it
     assert any("describe: throughput" in (element.text or "") for element in drawn.iter())
 
