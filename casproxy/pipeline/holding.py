@@ -32,6 +32,10 @@ class Account(Protocol):
     def room(self) -> int:
         """Bytes it may grow by."""
 
+    @property
+    def room_ahead(self) -> int:
+        """Bytes it may read ahead."""
+
     def charge(self, size: int) -> None:
         """Hold ``size`` bytes more; fewer when it is negative."""
 
@@ -46,7 +50,7 @@ class Accounts(Protocol):
 class Unbounded:
     """An ``Account`` of those who count otherwise."""
 
-    room = 1 << 62
+    room = room_ahead = 1 << 62
 
     def charge(self, size: int) -> None:
         """See ``Account.charge``."""
@@ -78,7 +82,7 @@ class Holding:
     @property
     def may_take(self) -> int:
         """How much may be read now, 64 KiB to 1 MiB; 0 before something has been let go."""
-        room = self._account.room
+        room = self._account.room_ahead
         if room < LEAST:
             return LEAST if self._held <= self._last else 0
         return min(room, MAX_PIECE_BYTES)

@@ -58,6 +58,14 @@ class Account:
         return free if self.payer is None else max(0, free - self.exposed) // 2
 
     @property
+    def room_ahead(self) -> int:
+        """Bytes it may take in before they are needed: what is convenient leaves room for what has yet to begin.
+
+        Alone it comes to rest at an eighth of the budget; up to a half is for windows, and for what begins.
+        """
+        return max(0, self.budget.free // 7 - self.exposed) // 2
+
+    @property
     def tight(self) -> bool:
         """Windows shrink back: hardly anything is free, or this account has more than its share by a sixteenth."""
         free, total = self.budget.free, self.budget.total

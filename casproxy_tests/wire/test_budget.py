@@ -121,3 +121,13 @@ def test_output_that_waits_counts_and_leaves_a_floor() -> None:
     assert 64 * KIB - 1 == credit.may_queue < most
     credit.queued(-512 * KIB)
     assert (budget.exposed, credit.may_queue) == (0, most)
+
+
+def test_what_is_read_ahead_leaves_room_for_what_begins() -> None:
+    budget = Budget(TOTAL)
+    tenant = budget.account("tenant")
+    while tenant.room_ahead >= 16 * KIB:
+        tenant.charge(16 * KIB)
+    assert tenant.exposed == pytest.approx(TOTAL / 8, rel=0.01)
+    assert tenant.room > TOTAL / 4
+    assert connection(budget, "tenant").open_stream(3)
