@@ -51,7 +51,7 @@ _INCLUDED = {
 _PAGES = {_ROOT / path: page for page, path in _INCLUDED.items()} | {_ROOT / "docs/README.md": "index"}
 _WIDE = 4
 """A table of so many columns becomes a list of cards where the window is narrow: then each cell says its column."""
-_AFTER = re.compile(r"(?<=[^\s./_=:|-][./_=:|-])(?=\w)")
+_AFTER = re.compile(r"(?<=[^\s./_=:|-][./_=:|-])(?=\w)|(?<=[a-z])(?=[A-Z][a-z])")
 """Where a long name in a table may go on in the next line."""
 _DECISIONS = "\n\n```{toctree}\n:glob:\n:maxdepth: 1\n\n0*\n```\n"
 

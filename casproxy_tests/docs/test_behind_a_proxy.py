@@ -93,12 +93,14 @@ async def test_haproxy(dev: Dev, tmp_path: Path) -> None:
         "10.0.0.11:8001": dev["http"],
         "10.0.0.12:8001": dev["http"],
         "port 8001 ": f"port {dev['http'].rpartition(':')[2]} ",
+        "inter 2s": "inter 20ms",
     }
     (tmp_path / "cas.pem").write_bytes(localhost().certificate_pem + localhost().key_pem)
     (tmp_path / "haproxy.cfg").write_text(placed(snippet("haproxy"), places))
     haproxy = require_real("haproxy", "the page about proxies")
     with running([haproxy, "-db", "-f", tmp_path / "haproxy.cfg"], tmp_path, lambda: answers(port)):
         await use(dev, port, tmp_path)
+    assert "DOWN" not in (tmp_path / "log.txt").read_text()
 
 
 def test_the_defaults_on_the_page_are_the_defaults() -> None:

@@ -2,7 +2,8 @@
 
 A comment before a block says what is special about it: ``<!-- run: background -->`` (goes on while the others run,
 and is waited for until it is ready), ``exit N``, ``stop`` (the background command gets Ctrl-C first). ``…`` in an
-output stands for anything within a line.
+output stands for anything within a line. Other pages are executed in the same way; there ``<!-- needs: WHAT -->`` marks
+what a test cannot run (``test_how_tos.py``).
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ import pytest
 
 PAGE = Path(__file__).parents[2] / "docs/tutorial/README.md"
 _BLOCK = re.compile(
-    r"(?:^<!-- run: (?P<how>[^>]*) -->\n)?^```sh\n(?P<script>.*?)^```\n(?:^```text\n(?P<output>.*?)^```\n)?",
+    r"(?:^ *<!-- (?:run: (?P<how>[^>]*)|needs: (?P<needs>[^>]*)) -->\n)?"
+    r"^(?P<indent> *)```sh\n(?P<script>.*?)^(?P=indent)```\n"
+    r"(?:^(?P=indent)```text\n(?P<output>.*?)^(?P=indent)```\n)?",
     re.MULTILINE | re.DOTALL,
 )
 _SLOWEST_SECONDS = 60
@@ -30,11 +33,12 @@ _SLOWEST_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One command block of the page. ``output`` None: not compared."""
+    """One command block of the page. ``output`` None: not compared. ``needs``: why no test runs it, if none does."""
 
     script: str
     output: str | None
     how: tuple[str, ...]
+    needs: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -43,10 +47,16 @@ class Block:
 
 def blocks(text: str) -> list[Block]:
     """The blocks of a page, in order."""
-    return [
-        Block(found["script"], found["output"], tuple((found["how"] or "").split(", ")))
-        for found in _BLOCK.finditer(text)
-    ]
+    return [_block(found) for found in _BLOCK.finditer(text)]
+
+
+def _block(found: re.Match[str]) -> Block:
+    script, output = (
+        re.sub(f"^{found['indent']}", "", text, flags=re.MULTILINE) if text is not None else None
+        for text in (found["script"], found["output"])
+    )
+    assert script is not None
+    return Block(script, output, tuple((found["how"] or "").split(", ")), found["needs"] or "")
 
 
 def matches(shown: str, wanted: str) -> bool:
