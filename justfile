@@ -51,7 +51,7 @@ config:
 
 # Make the site of the documentation: build/site/index.html
 docs:
-    sphinx-build -q -W --keep-going -d build/doctrees docs build/site
+    sphinx-build -E -q -W --keep-going -d build/doctrees docs build/site
 
 # Build the wheel into dist/ and try it in an empty virtual environment
 build:
@@ -74,6 +74,11 @@ image-test *flags:
 # Measure every row of the table of what to reach, below ten minutes: `just bench`, `just bench 1 2 8`, `just bench --full`
 bench *flags:
     python -m contrib.bench {{flags}}
+
+# Measure three times on a quiet machine and write medians and spread into docs/explanation/performance.md
+bench-page *flags:
+    for run in 1 2 3; do python -m contrib.bench --out build/bench/$run {{flags}}; done
+    python -m contrib.bench.page build/bench/1/bench.json build/bench/2/bench.json build/bench/3/bench.json
 
 # Make the pictures of the web page in docs/images, light and dark; look at them before committing
 screenshots:

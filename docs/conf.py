@@ -102,4 +102,5 @@ def _fit_tables(_app: Sphinx, document: nodes.document, _page: str) -> None:
             table["classes"].append("wide")
             for row in next(table.findall(nodes.tbody)).findall(nodes.row):
                 for name, cell in list(zip(head, row.findall(nodes.entry), strict=True))[1:]:
+                    cell["classes"] += [] if cell.astext() else ["empty"]
                     cell.insert(0, nodes.paragraph("", name.astext(), classes=["column"]))
