@@ -54,7 +54,7 @@ async def _growth(backend: str, load: Load) -> float:
     async with _fresh(backend) as target:
         pattern = Pattern(load.size, parties.SEED.encode())
         warm = Load(load.scenario, size=MIB, concurrency=1, count=2)
-        await measure(target, warm)
+        await measure(target, warm, Pattern(warm.size, parties.SEED.encode()))  # what the sink makes up
         before, after = (await measure(target, load, pattern)).server or (None, None)
         if before is None or after is None:
             raise RuntimeError("the server's memory cannot be read")
