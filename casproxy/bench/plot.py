@@ -31,10 +31,11 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A title over bars that share one scale."""
+    """A title over bars that share one scale; ``scale``: the value at its end, 0 for the largest there is."""
 
     title: str
     bars: Sequence[Bar]
+    scale: float = 0.0
 
 
 def render(title: str, subtitle: str, panels: Sequence[Panel]) -> str:
@@ -45,7 +46,7 @@ def render(title: str, subtitle: str, panels: Sequence[Panel]) -> str:
         body.append(text(20, y, panel.title, size=14, weight="600"))
         y += 14
         for bar in panel.bars:
-            body += _bar(bar, y, max(max(bar.value, bar.high, bar.mark) for bar in panel.bars) or 1.0)
+            body += _bar(bar, y, panel.scale or max(max(bar.value, bar.high, bar.mark) for bar in panel.bars) or 1.0)
             y += _BAR + _GAP
         y += 26
     return page(title, subtitle, _WIDTH, y, body)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,7 +17,7 @@ from pathlib import Path
 import trio
 
 from casproxy.bench.load import Target
-from casproxy.bench.local import running_program
+from casproxy.bench.local import LocalServer, running_program
 from casproxy.client.address import Address
 
 SEED = "sink"
@@ -95,6 +96,13 @@ def _listening(log: Path, process: subprocess.Popen[bytes]) -> str:
         time.sleep(0.02)
     port = "".join(c if c.isdigit() else " " for c in text.split(marker, 1)[1]).split()[0]
     return f"127.0.0.1:{port}"
+
+
+def gauge(server: LocalServer, name: str) -> float:
+    """A metric of a server, the sum over its labels."""
+    with urllib.request.urlopen(f"http://{server.metrics.host}:{server.metrics.port}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
 
 def renamed(target: Target, name: str) -> Target:

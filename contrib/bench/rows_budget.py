@@ -19,16 +19,19 @@ from casproxy.bench.runner import measure
 from casproxy.bench.scenarios import KEPT, STALLED
 from casproxy.client.messages import write_request_head
 from contrib.bench import raw_client
+from contrib.bench.parties import gauge
 from contrib.bench.plan import MIB, Plan
 from contrib.bench.rows_stream import raw_messages
 from contrib.bench.table import Figure, Table
 
 _BUDGET = 128 * MIB
 _OVERHEAD = 64  # MiB: tasks, sockets, floors of connections
-_CONNECTIONS = 20
+_CONNECTIONS = 40
+_MANY = 2000
 _ARTIFACT = 64 * MIB
 _MESSAGE = 7 * MIB  # servers take 8; never sent to its end
 _QUIET_SECONDS = 1.0
+_HELD = "casproxy_bytes_in_flight"
 _FRAME = bytes(raw_client.FRAME_SIZE)
 
 
@@ -40,7 +43,7 @@ async def row_16(plan: Plan, table: Table) -> None:
 
 async def _stalled_uploads(plan: Plan, table: Table) -> None:
     """One tenant fills all it can towards a store that hangs; then another does the same, and a live upload runs."""
-    streams = max(1, min(1000, plan.stalled) // _CONNECTIONS)
+    streams = max(1, min(_MANY, plan.stalled) // _CONNECTIONS)
     live = Load(Scenario.UPLOAD, size=_ARTIFACT, concurrency=1, duration=plan.seconds)
     async with running_server("--log-level", "warning", "--memory-budget", str(_BUDGET)) as server:
         first = server.target("MEMORY")
@@ -51,14 +54,16 @@ async def _stalled_uploads(plan: Plan, table: Table) -> None:
         before = meter.read().rss
         alone = [(await measure(second, live, pattern)).throughput for _ in range(plan.rounds)]
         with contextlib.ExitStack() as opened:
-            taken = await trio.to_thread.run_sync(partial(_fill, opened, first, streams, pattern))
+            await trio.to_thread.run_sync(partial(_fill, opened, first, streams, pattern))
+            taken = gauge(server, _HELD)
             grown = (meter.read().rss - before) / MIB
             beside = [(await measure(second, live, pattern)).throughput for _ in range(plan.rounds)]
-            also_taken = await trio.to_thread.run_sync(partial(_fill, opened, second, streams, pattern))
+            await trio.to_thread.run_sync(partial(_fill, opened, second, streams, pattern))
+            also_taken = gauge(server, _HELD) - taken
             at_most = (meter.read().peak - before) / MIB
         count = streams * _CONNECTIONS
-        table.see(f"taken from the first tenant, {count} uploads to a store that hangs", taken / MIB, "MiB")
-        table.see("taken from the second, which does the same", also_taken / MIB, "MiB")
+        table.see(f"held for the first tenant, {count} uploads to a store that hangs", taken / MIB, "MiB")
+        table.see("held for the second, which does the same", also_taken / MIB, "MiB")
         table.see("RSS with the first alone", grown, "MiB")
         table.add(
             Figure(16, f"{count} uploads to a store that hangs, twice: RSS", [at_most], _BUDGET / MIB + _OVERHEAD,
@@ -71,7 +76,7 @@ async def _stalled_uploads(plan: Plan, table: Table) -> None:
 
 async def _stalled_downloads(plan: Plan, table: Table) -> None:
     """Readers that open a download and take no more than its first window; then another tenant reads."""
-    streams = max(1, min(1000, plan.stalled) // _CONNECTIONS)
+    streams = max(1, min(_MANY, plan.stalled) // _CONNECTIONS)
     async with running_server("--log-level", "warning", "--memory-budget", str(_BUDGET)) as server:
         first = server.target("FS")
         second = server.target("FS", "neighbour", tenant="neighbour")
@@ -85,10 +90,11 @@ async def _stalled_downloads(plan: Plan, table: Table) -> None:
         before = meter.read().rss
         alone = [(await measure(second, live, pattern)).throughput for _ in range(plan.rounds)]
         with contextlib.ExitStack() as opened:
-            await trio.to_thread.run_sync(partial(_open_readers, opened, first, streams, kept))
+            refused = await trio.to_thread.run_sync(partial(_open_readers, opened, first, streams, kept))
             at_most = (meter.read().peak - before) / MIB
             beside = [(await measure(second, live, pattern)).throughput for _ in range(plan.rounds)]
         count = streams * _CONNECTIONS
+        table.see(f"refused of {count} downloads that nobody reads", refused, "calls")
         table.add(
             Figure(16, f"{count} downloads that nobody reads: RSS", [at_most], _BUDGET / MIB + _OVERHEAD, False, "MiB"),
             Figure(16, "speed that a live download of another tenant keeps",
@@ -96,59 +102,52 @@ async def _stalled_downloads(plan: Plan, table: Table) -> None:
         )  # fmt: skip
 
 
-def _fill(opened: contextlib.ExitStack, target: Target, streams: int, pattern: Pattern) -> int:
-    """Open uploads and send all that credit allows, until none comes any more; returns the bytes sent."""
-    connections = list(_connections(opened, target, WRITE, _CONNECTIONS))
-    taken = [0] * len(connections)
-
-    def fill(index: int) -> None:
-        taken[index] = _fill_connection(connections[index], streams, pattern)
-
-    threads = [threading.Thread(target=fill, args=(index,)) for index in range(len(connections))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(taken)
+def _fill(opened: contextlib.ExitStack, target: Target, streams: int, pattern: Pattern) -> None:
+    """Open uploads on many connections and send all that credit allows, until none comes any more."""
+    fillers = [
+        threading.Thread(target=_fill_connection, args=(connection, streams, pattern))
+        for connection in _connections(opened, target, WRITE, _CONNECTIONS)
+    ]
+    for filler in fillers:
+        filler.start()
+    for filler in fillers:
+        filler.join()
 
 
-def _fill_connection(connection: raw_client.RawConnection, streams: int, pattern: Pattern) -> int:
+def _fill_connection(connection: raw_client.RawConnection, streams: int, pattern: Pattern) -> None:
     raw_client.upload(connection, raw_messages(pattern, pattern.next()))  # its windows grow with use
-    heads = []
+    live = set()
     for _ in range(streams):
-        name = write_name(pattern.next(STALLED), NameForm.GOB)
-        head = write_request_head(name, False, _MESSAGE)
-        heads.append(b"\0" + (len(head) + _MESSAGE).to_bytes(4, "big") + head)
-    live, sent = {}, 0
-    for head in heads:
         stream_id, request = connection.open_stream()
-        if connection.window < len(head):
+        head = write_request_head(write_name(pattern.next(STALLED), NameForm.GOB), False, _MESSAGE)
+        begun = b"\0" + (len(head) + _MESSAGE).to_bytes(4, "big") + head
+        if connection.window < len(begun):
             break
-        connection.send(request + raw_client.frame(raw_client.DATA, 0, stream_id, head))
-        connection.window -= len(head)
-        connection.stream_window[stream_id] -= len(head)
-        live[stream_id], sent = True, sent + len(head)
+        connection.send(request)
+        _spend(connection, stream_id, begun)
+        live.add(stream_id)
     while live:
-        moved = 0
-        for stream_id in list(live):
-            size = min(raw_client.FRAME_SIZE, connection.window, connection.stream_window[stream_id])
-            if size > 0:
-                connection.send(raw_client.frame(raw_client.DATA, 0, stream_id, _FRAME[:size]))
-                connection.window -= size
-                connection.stream_window[stream_id] -= size
-                moved += size
-        sent += moved
+        moved = sum(_spend(connection, stream_id, _FRAME) for stream_id in live)
         if not moved and connection.quiet_after(_QUIET_SECONDS):
-            break
+            return
         while not connection.quiet_after(0):
             for kind, _, stream_id, _ in connection.receive():
                 if kind in (raw_client.RESET, raw_client.HEADERS):
-                    live.pop(stream_id, None)
-    return sent
+                    live.discard(stream_id)
 
 
-def _open_readers(opened: contextlib.ExitStack, target: Target, streams: int, artifact: Artifact) -> None:
-    """Open downloads, take what comes within each first window, and nothing more."""
+def _spend(connection: raw_client.RawConnection, stream_id: int, data: bytes) -> int:
+    """Send as much of ``data`` as there is credit for; returns its size."""
+    size = max(0, min(len(data), connection.window, connection.stream_window[stream_id]))
+    if size:
+        connection.send(raw_client.frame(raw_client.DATA, 0, stream_id, data[:size]))
+        connection.window -= size
+        connection.stream_window[stream_id] -= size
+    return size
+
+
+def _open_readers(opened: contextlib.ExitStack, target: Target, streams: int, artifact: Artifact) -> int:
+    """Open downloads, take what comes within each first window, and nothing more; returns how many were refused."""
     request = bytestream_pb2.ReadRequest(resource_name=artifact.digest.hex).SerializeToString()
     connections: Sequence[raw_client.RawConnection] = list(_connections(opened, target, READ, _CONNECTIONS))
     for connection in connections:
@@ -158,9 +157,13 @@ def _open_readers(opened: contextlib.ExitStack, target: Target, streams: int, ar
             body = raw_client.grpc_message(request)
             batch.append(headers + raw_client.frame(raw_client.DATA, raw_client.END_STREAM, stream_id, body))
         connection.send(b"".join(batch))
-    for connection in connections:
+    ended = set()
+    for number, connection in enumerate(connections):
         while not connection.quiet_after(_QUIET_SECONDS):
-            connection.receive()
+            for kind, flags, stream_id, _ in connection.receive():
+                if kind == raw_client.HEADERS and flags & raw_client.END_STREAM:
+                    ended.add((number, stream_id))
+    return len(ended)
 
 
 def _connections(
