@@ -3,7 +3,8 @@
 A download reads from its store at its own pace, and a body over HTTP/1.1 has no credit. So both ask here before they
 take more bytes in, and say when they are rid of them. While its account has room a transfer reads ahead; without room
 it reads 64 KiB when all but its last piece have left (a download keeps that one back until the digest matched). So
-every transfer that has begun goes on, however little room there is.
+every transfer that has begun goes on, however little room there is. One that has shown that it moves may hold more: the
+bytes of a fast reader are gone in a moment, and five hundred slow ones beside it must not slow it down.
 
 What that takes at least is charged when a transfer begins; an account that has no room for it begins no more.
 """
@@ -21,6 +22,10 @@ from casproxy.storage.api import MAX_PIECE_BYTES
 
 LEAST = 64 * 1024
 """Bytes a transfer may read when there is no room."""
+MOVING = 8 * 1024 * 1024
+"""Bytes a transfer has let go once nobody takes it for a stalled one: more than a socket's buffers swallow."""
+MOVING_MOST = 2 * 1024 * 1024
+"""Bytes such a transfer may hold although its account has read ahead enough."""
 FLOOR = 2 * LEAST
 """Bytes a transfer is charged from its beginning: a piece kept back, and the one that lets it go."""
 
@@ -75,6 +80,7 @@ class Holding:
         self._account = account
         self._held = 0
         self._last = 0
+        self._moved = 0
         self._charged = FLOOR
         self._freed = trio.lowlevel.ParkingLot()
         account.charge(FLOOR)
@@ -83,6 +89,8 @@ class Holding:
     def may_take(self) -> int:
         """How much may be read now, 64 KiB to 1 MiB; 0 before something has been let go."""
         room = self._account.room_ahead
+        if room < LEAST and self._moved >= MOVING and self._held < MOVING_MOST:
+            room = self._account.room
         if room < LEAST:
             return LEAST if self._held <= self._last else 0
         return min(room, MAX_PIECE_BYTES)
@@ -102,6 +110,7 @@ class Holding:
     def let_go(self, size: int) -> None:
         """``size`` bytes have left the process, or have been dropped."""
         self._held -= size
+        self._moved += size
         self._charge()
         self._freed.unpark_all()
 

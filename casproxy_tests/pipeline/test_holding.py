@@ -10,7 +10,7 @@ from casproxy.digest import Digest
 from casproxy.errors import MemoryShort
 from casproxy.pipeline.api import Limits
 from casproxy.pipeline.download import Wanted, download
-from casproxy.pipeline.holding import FLOOR, LEAST, Account, holding
+from casproxy.pipeline.holding import FLOOR, LEAST, MOVING, MOVING_MOST, Account, holding
 from casproxy.storage.api import NewResource
 from casproxy.storage.memory import MemoryBackend
 from casproxy.wire.budget import Budget
@@ -123,6 +123,26 @@ async def test_who_waits_is_woken_by_what_leaves() -> None:
             await wait_all_tasks_blocked()
             held.let_go(3 * LEAST)
         assert await held.wait() >= LEAST
+    assert budget.exposed == 0
+
+
+def test_who_moves_is_not_held_back_by_those_who_sleep() -> None:
+    budget = Budget(64 * MIB)
+    account = budget.account(TENANT)
+    with holding(account) as sleeper, holding(account) as mover:
+        while (size := sleeper.may_take) and account.room_ahead >= LEAST:
+            sleeper.took(size)
+        mover.took(LEAST)
+        assert mover.may_take == LEAST
+        for _ in range(MOVING // LEAST):
+            mover.took(LEAST)
+            mover.let_go(LEAST)
+        taken = 0
+        while (size := mover.may_take) == MIB:
+            mover.took(size)
+            taken += size
+        assert 0 < taken <= MOVING_MOST
+        assert sleeper.may_take == 0
     assert budget.exposed == 0
 
 
