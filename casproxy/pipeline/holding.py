@@ -2,7 +2,7 @@
 
 A download reads from its store at its own pace, and a body over HTTP/1.1 has no credit. So both ask here before they
 take more bytes in, and say when they are rid of them. While its account has room a transfer reads ahead; without room
-it reads 64 KiB when all but its last piece have left (a download keeps that one back until the digest matched). So
+it reads 32 KiB when all but its last piece have left (a download keeps that one back until the digest matched). So
 every transfer that has begun goes on, however little room there is. One that has shown that it moves may hold more: the
 bytes of a fast reader are gone in a moment, and five hundred slow ones beside it must not slow it down.
 
@@ -20,7 +20,7 @@ import trio
 from casproxy.errors import MemoryShort
 from casproxy.storage.api import MAX_PIECE_BYTES
 
-LEAST = 64 * 1024
+LEAST = 32 * 1024
 """Bytes a transfer may read when there is no room."""
 MOVING = 8 * 1024 * 1024
 """Bytes a transfer has let go once nobody takes it for a stalled one: more than a socket's buffers swallow."""
