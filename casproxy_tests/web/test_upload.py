@@ -263,13 +263,13 @@ async def test_an_upload_that_memory_has_no_room_for_is_told_to_come_back(path: 
 
 async def test_a_store_that_hangs_is_sent_no_more_than_there_is_room_for() -> None:
     async with (
-        world(Fault("write", stall=True), memory_budget=400_000) as server,
+        world(Fault("write", stall=True), memory_budget=2_400_000) as server,  # an eighth is for reading ahead
         await trio.open_tcp_stream("127.0.0.1", server.port) as stream,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(begin, stream, f"/upload/{Digest.of(CONTENT)}", f"content-length: {len(CONTENT)}", CONTENT)
         await server.store.faults[0].reached.wait()
-        await until(lambda: server.budget.account(SECRET_ID).room < LEAST)
+        await until(lambda: server.budget.account(SECRET_ID).room_ahead < LEAST)
         assert server.budget.exposed <= 400_000
         nursery.cancel_scope.cancel()
 
