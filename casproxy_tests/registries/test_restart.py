@@ -79,7 +79,7 @@ async def test_killed_and_back_in_the_middle_of_a_download(tmp_path: Path) -> No
                     await registry.start()
                 received.extend(piece)
 
-        await download(backend, Sink(), Wanted(DIGEST), Limits())
+        await download(backend, Sink(), Wanted(DIGEST), Limits(resume_attempts=100))  # it may take a while to start
         assert received == DATA
         assert process.lent == 0
 
