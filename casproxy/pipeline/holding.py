@@ -87,7 +87,7 @@ class Holding:
 
     @property
     def may_take(self) -> int:
-        """How much may be read now, 64 KiB to 1 MiB; 0 before something has been let go."""
+        """How much may be read now, ``LEAST`` to 1 MiB; 0 before something has been let go."""
         room = self._account.room_ahead
         if room < LEAST and self._moved >= MOVING and self._held < MOVING_MOST:
             room = self._account.room
