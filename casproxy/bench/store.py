@@ -104,20 +104,15 @@ class _Ingest:
 class _Reader:
     def __init__(self, resource: Resource, pieces: Sequence[Piece], offset: int, end: int) -> None:
         self.resource = resource
-        self._pieces = iter(pieces)
-        self._skip = offset
-        self._left = end - offset
+        self._pieces = pieces
+        self._offset = offset
+        self._end = end
 
     async def receive(self, most: int = MAX_PIECE_BYTES) -> Piece:
         await trio.lowlevel.checkpoint_if_cancelled()
-        while self._left:
-            piece = next(self._pieces)
-            if self._skip >= len(piece):
-                self._skip -= len(piece)
-                continue
-            if self._skip or len(piece) > self._left:
-                piece = memoryview(piece)[self._skip : self._skip + self._left]
-                self._skip = 0
-            self._left -= len(piece)
-            return piece
-        return b""
+        index, start = divmod(self._offset, MAX_PIECE_BYTES)  # every piece but the last is that long
+        size = min(most, MAX_PIECE_BYTES - start, self._end - self._offset)
+        if size <= 0:
+            return b""
+        self._offset += size
+        return memoryview(self._pieces[index])[start : start + size]

@@ -88,7 +88,7 @@ class Reader(Protocol):
     async def receive(self, most: int = MAX_PIECE_BYTES) -> Piece:
         """The next bytes, 1 byte to 1 MiB; ``b""`` once the range is exhausted (and ever after).
 
-        ``most``: bytes that the caller has room for, 64 KiB or more; a store that has read more by then gives more.
+        ``most``: bytes that the caller has room for, 32 KiB or more; a store that has read more by then gives more.
         Cancellation loses at most the bytes of this call; the reader can only be closed after it.
         Errors: ``BackendUnavailable``, ``BackendBroken``. A store that ends early raises, it never
         returns ``b""`` before the range is complete.

@@ -15,7 +15,8 @@ windows shrink back. The budget bounds what peers CAN make this process hold, no
                                + what is queued for a peer that does not read
     sum of all exposures    <= budget
 
-An idle connection exposes nothing, however large its window has grown; opening a stream on it may be refused.
+An idle connection exposes nothing, however large its window has grown; opening a stream on it may be refused. A stream
+that its peer has ended has no credit any more: a thousand downloads at once expose no windows.
 
 No connection may take all of it: its exposure grows only while it is below a quarter of the room that its account has
 (``budget``). So one greedy connection comes to rest at a fifth of that, the next at a fifth of what was left, and after
@@ -47,9 +48,10 @@ SEVERAL = object()
 class _StreamWindow:
     """One stream's credit. ``available``: what the peer may send; ``pending``: taken, and not yet given back."""
 
-    __slots__ = ("available", "held", "pending", "target", "turnover")
+    __slots__ = ("available", "ended", "held", "pending", "target", "turnover")
 
     def __init__(self, initial: int) -> None:
+        self.ended = False
         self.target = self.available = initial
         self.held = self.pending = self.turnover = 0
 
@@ -128,6 +130,15 @@ class ReceiveCredit:
         self._settle()
         return window is not None
 
+    def peer_ended(self, stream_id: int) -> None:
+        """The peer sends no more on it: what is left of its credit is nobody's, and no more is given."""
+        window = self._streams.get(stream_id)
+        if window is not None and not window.ended:
+            window.ended = True
+            self._streams_available -= window.available
+            window.available = 0
+            self._settle()
+
     def hand_on(self, stream_id: int, size: int) -> int:
         """``size`` held bytes were taken. Returns the stream credit to send to the peer now, often 0."""
         window = self._streams.get(stream_id)
@@ -135,6 +146,9 @@ class ReceiveCredit:
             return 0
         window.held -= size
         self.held -= size
+        if window.ended:
+            self._settle()
+            return 0
         window.pending += size
         window.turnover += size
         self._resize(window)
@@ -188,7 +202,7 @@ class ReceiveCredit:
     def starved(self, stream_id: int) -> bool:
         """The peer can send nothing on this stream until something is handed on."""
         window = self._streams.get(stream_id)
-        return window is not None and (window.available <= 0 or self.available <= 0)
+        return window is not None and not window.ended and (window.available <= 0 or self.available <= 0)
 
     @property
     def _headroom(self) -> int:

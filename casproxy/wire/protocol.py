@@ -111,7 +111,7 @@ class Protocol:
                 if type(event) is events.DataReceived:
                     self._on_data(event, out)
                 elif type(event) is events.StreamEnded:
-                    out.append(event)
+                    self._on_end(event, out)
                 elif type(event) is events.HeadersReceived:
                     self._on_headers(event, out)
                 else:
@@ -168,7 +168,7 @@ class Protocol:
             case h2.events.TrailersReceived(stream_id=stream_id, headers=headers):
                 out.append(events.TrailersReceived(stream_id, list(headers)))
             case h2.events.StreamEnded(stream_id=stream_id):
-                out.append(events.StreamEnded(stream_id))
+                self._on_end(events.StreamEnded(stream_id), out)
             case h2.events.StreamReset(stream_id=stream_id, error_code=code, remote_reset=remote):
                 out.append(events.StreamReset(stream_id, int(code), by_peer=remote))
             case h2.events.WindowUpdated(stream_id=stream_id):
@@ -186,6 +186,10 @@ class Protocol:
     def _on_data(self, event: events.DataReceived, out: list[Event]) -> None:
         if self._credit.received(event.stream_id, event.credit):
             out.append(event)
+
+    def _on_end(self, event: events.StreamEnded, out: list[Event]) -> None:
+        self._credit.peer_ended(event.stream_id)
+        out.append(event)
 
     def _on_headers(self, event: events.HeadersReceived, out: list[Event]) -> None:
         stream_id = event.stream_id

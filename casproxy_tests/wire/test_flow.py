@@ -26,6 +26,7 @@ class Peers(RuleBasedStateMachine):
         self.connections: list[ReceiveCredit] = []
         self.books: list[dict[int, int]] = []
         self.held: list[dict[int, int]] = []
+        self.ended: set[int] = set()
         self.next_id = 1
         for _ in range(3):
             self.connections.append(
@@ -82,6 +83,16 @@ class Peers(RuleBasedStateMachine):
         self._credit_connection(which)
 
     @rule(which=st.integers(0, 2), pick=st.integers(0, 100))
+    def end(self, which: int, pick: int) -> None:
+        """The peer half-closes: its credit is gone, what it sent is still held."""
+        streams = sorted(self.held[which])
+        if streams:
+            stream_id = streams[pick % len(streams)]
+            self.ended.add(stream_id)
+            self.books[which][stream_id] = 0
+            self.connections[which].peer_ended(stream_id)
+
+    @rule(which=st.integers(0, 2), pick=st.integers(0, 100))
     def close(self, which: int, pick: int) -> None:
         streams = sorted(self.held[which])
         if streams:
@@ -112,7 +123,8 @@ class Peers(RuleBasedStateMachine):
             assert connection.held == sum(held.values())
             for stream_id in held:
                 assert books[stream_id] >= 0
-                assert connection.starved(stream_id) == (books[stream_id] <= 0 or books[0] <= 0)
+                waits = stream_id not in self.ended and (books[stream_id] <= 0 or books[0] <= 0)
+                assert connection.starved(stream_id) == waits
 
     @invariant()
     def the_budget_bounds_what_peers_can_make_us_hold(self) -> None:
@@ -131,7 +143,7 @@ class Peers(RuleBasedStateMachine):
         """A peer without credit is one whose bytes we hold: handing them on gives some back."""
         for books, held in zip(self.books, self.held, strict=True):
             for stream_id, size in held.items():
-                if not size:
+                if not size and stream_id not in self.ended:
                     assert books[stream_id] > 0
             if not any(held.values()):
                 assert books[0] > 0
@@ -263,6 +275,20 @@ def test_closing_a_connection_first_and_its_streams_later_counts_nothing_twice(s
     credit.hand_on(1, size // 4)
     credit.close_stream(1)
     credit.close_stream(3)
+    assert budget.exposed == 0
+
+
+def test_streams_that_their_peers_have_ended_expose_what_they_hold_and_no_window() -> None:
+    """A thousand downloads at once on connections with large windows."""
+    credit, budget = connection()
+    assert credit.open_stream(1)
+    stream_through(credit, 1, 64 * MIB)
+    for stream_id in range(3, 2003, 2):
+        assert credit.open_stream(stream_id)
+        assert credit.received(stream_id, 100)
+        credit.peer_ended(stream_id)
+        credit.hand_on(stream_id, 100)
+    credit.close_stream(1)
     assert budget.exposed == 0
 
 

@@ -213,6 +213,30 @@ def test_b11_a_stream_is_refused_when_the_budget_is_used_up() -> None:
     assert body(plain.at_server, third) == b"alive"
 
 
+def test_b11_streams_that_their_peer_has_ended_are_no_reason_to_refuse_others() -> None:
+    """As many whole requests on a well-used connection as one likes: only what is held counts."""
+    budget = Budget(1 << 24)
+    protocol = Protocol(client_side=False, settings=WireSettings(), budget=budget)
+    plain = PlainClient(protocol)
+    first = plain.open()
+    for _ in range(30):
+        plain.h2.send_data(first, bytes(16_000))
+        plain.run()
+        protocol.hand_on(first, 16_000)
+        plain.run()
+    protocol.reset(first, 0)
+    protocol.close_stream(first)
+    plain.run()
+    assert budget.exposed == 0
+    for _ in range(500):
+        stream_id = plain.open()
+        plain.h2.send_data(stream_id, b"whole", end_stream=True)
+        plain.run()
+        assert kinds(plain.at_server, stream_id)[-1] == "StreamEnded"
+        protocol.hand_on(stream_id, 5)
+    assert budget.exposed == 0
+
+
 def test_b09_a_received_goaway_lets_streams_finish() -> None:
     plain = PlainClient(server())
     stream_id = plain.open()
