@@ -21,6 +21,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -28,6 +29,7 @@ import structlog
 import trio
 from cryptography import x509
 
+from casproxy.background import background
 from casproxy.errors import ConfigError
 from casproxy.files import file_signature
 
@@ -170,16 +172,8 @@ async def open_certificate(files: CertificateFiles, every: float = LOOK_EVERY) -
     """
     loaded = _load(files, files.signature())  # start-up: nothing to cancel for
     certificate = ServedCertificate(files, loaded)
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(certificate.keep_current, every)
-        try:
-            yield certificate
-        except Exception as error:  # raised again below: the other task never fails, so a group would be noise
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    async with background(partial(certificate.keep_current, every)):
+        yield certificate
 
 
 def _look(files: CertificateFiles, known: _Signature) -> _Loaded | _Fault | None:

@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from casproxy.auth.claims import Claims
+from casproxy.background import background
 from casproxy.certificates import ServedCertificate
 from casproxy.config import Config
 from casproxy.observe.calls import attached, observe_calls
@@ -97,17 +98,8 @@ class Observation:
             "Time since the secret source last answered.",
             lambda: trio.current_time() - watch.answered_at,
         )
-        failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch.run)
-            nursery.start_soon(watch_lag, self.metrics.loop_lagged)
-            try:
-                yield watch
-            except Exception as error:  # raised again below: the tasks never fail, so a group would be noise
-                failure = error
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        async with background(watch.run, partial(watch_lag, self.metrics.loop_lagged)):
+            yield watch
 
     def serve(
         self,

@@ -23,6 +23,7 @@ import trio
 
 from casproxy.auth.key_parts import KeyPart, Reading
 from casproxy.auth.keys import VerificationKey
+from casproxy.background import background
 from casproxy.errors import ConfigError
 
 log = structlog.get_logger(__name__)
@@ -194,14 +195,6 @@ def _tell_keys(keys: Sequence[VerificationKey]) -> None:
 async def open_ring(parts: Sequence[KeyPart], settings: RingSettings = RingSettings()) -> AsyncIterator[KeyRing]:
     """The keys of ``parts``, kept current until the block is left. ``ConfigError`` as ``KeyRing.start``."""
     ring = KeyRing(parts, settings)
-    failure: Exception | None = None
     await ring.start()
-    async with trio.open_nursery() as nursery:
-        try:
-            nursery.start_soon(ring.keep_current)
-            yield ring
-        except Exception as error:  # raised again below: the other task never fails, so a group would be noise
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    async with background(ring.keep_current):
+        yield ring

@@ -19,12 +19,14 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from typing import Final
 
 import structlog
 import trio
 
+from casproxy.background import background
 from casproxy.observe.audit_event import AuditEvent, NotAuditable, audit_event
 from casproxy.observe.calls import attached
 from casproxy.observe.facts import Caller, Downloaded, Fact, Uploaded
@@ -168,19 +170,13 @@ async def open_trail(
     """
     trail = AuditTrail(settings)
     context = tls or ssl.create_default_context()
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_keep_publishing, trail, servers, settings, context)
-        try:
+    try:
+        async with background(partial(_keep_publishing, trail, servers, settings, context)):
             yield trail
             with trio.move_on_after(settings.flush if trail.up else 0):
                 await trail.empty()
-        except Exception as error:  # raised again below: the publisher never fails, so a group would be noise
-            failure = error
-        nursery.cancel_scope.cancel()
-    trail.give_up()
-    if failure is not None:
-        raise failure
+    finally:
+        trail.give_up()
 
 
 async def _keep_publishing(

@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 
 import trio
 
+from casproxy.background import background
 from casproxy.outbound.address import Origin
 from casproxy.outbound.connection import Connection, Response
 from casproxy.outbound.dial import Dial
@@ -180,16 +181,8 @@ async def open_pool(
 ) -> AsyncIterator[Pool]:
     """A pool of connections made by ``dial``; leaving closes them all."""
     pool = Pool(dial, timeouts, settings)
-    failure: Exception | None = None
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pool.close_expired)
-            try:
-                yield pool
-            except Exception as error:  # raised again below: the other task never fails, so a group would be noise
-                failure = error
-            nursery.cancel_scope.cancel()
+        async with background(pool.close_expired):
+            yield pool
     finally:
         pool.close()
-    if failure is not None:
-        raise failure

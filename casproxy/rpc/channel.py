@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import trio
 
 from casproxy import __version__
+from casproxy.background import background
 from casproxy.rpc.api import ClientCall
 from casproxy.rpc.backoff import Backoff
 from casproxy.rpc.client_connection import ClientConnection, deadline_after
@@ -176,15 +177,8 @@ async def open_channel_over(
     dial: Dial, *, authority: str, scheme: str = "http", settings: ChannelSettings | None = None
 ) -> AsyncIterator[Channel]:
     """Like ``open_channel``, over any byte stream that ``dial`` returns (memory streams in tests)."""
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        try:
-            yield Channel(dial, nursery, authority=authority, scheme=scheme, settings=settings or ChannelSettings())
-        except Exception as error:  # carried past the nursery, which would wrap it in a group
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    async with background() as nursery:
+        yield Channel(dial, nursery, authority=authority, scheme=scheme, settings=settings or ChannelSettings())
 
 
 async def _dial_tcp(host: str, port: int, tls: ssl.SSLContext | None) -> trio.abc.Stream:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
+from casproxy.background import background
 from casproxy.errors import SecretError, SecretNotFound, SecretUnavailable
 from casproxy.secrets.api import Secret, SecretSource, check_secret_id
 
@@ -89,15 +90,8 @@ class _Flight:
 @asynccontextmanager
 async def open_cache(source: SecretSource, settings: CacheSettings = CacheSettings()) -> AsyncIterator[SecretCache]:
     """A cache in front of ``source``. Leaving ends the look-ups in flight; their readers get ``SecretUnavailable``."""
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        try:
-            yield SecretCache(source, settings, nursery)
-        except Exception as error:  # raised again below: look-ups never fail, so a group would be noise
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    async with background() as nursery:
+        yield SecretCache(source, settings, nursery)
 
 
 class SecretCache:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import structlog
@@ -165,21 +164,3 @@ async def check_by_reading(
 def cause_of(error: BaseException) -> str:
     """What the store said, for a sentence to an operator: the cause's text, else the error's own."""
     return str(error.__cause__ or error)
-
-
-@asynccontextmanager
-async def background(task: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Run ``task``, which never returns and never fails, beside the block; it ends with it.
-
-    An exception of the block comes out as it is and not in a group: the task has none of its own to add.
-    """
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(task)
-        try:
-            yield
-        except Exception as error:  # raised again below
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure

@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 import hvac.adapters
 import trio
 
+from casproxy.background import background
 from casproxy.config.kinds import SecretStr
 from casproxy.config.model import AppRole, KubernetesLogin, VaultSource
 from casproxy.errors import SecretDenied, SecretError, SecretMalformed, SecretUnavailable
@@ -29,7 +30,6 @@ from casproxy.secrets.remote import (
     PROBE,
     LoginRefused,
     SdkThreads,
-    background,
     because,
     cause_of,
     check_by_reading,

@@ -11,9 +11,10 @@ import structlog.testing
 import trio
 import trio.testing
 
+from casproxy.background import background
 from casproxy.config.kinds import SecretStr
 from casproxy.errors import SecretDenied, SecretUnavailable
-from casproxy.secrets.remote import LoginRefused, background
+from casproxy.secrets.remote import LoginRefused
 from casproxy.secrets.vault_token import GivenToken, Lease, LoginToken
 from casproxy_tests.cancellation import Run, cancel_everywhere
 
