@@ -46,7 +46,7 @@ class ByteStream:
         name = resource_name.parse(await self._first_name(source))
         call.attach(name.digest)
         backend = await self._backends.resolve(tenant_of(claims))
-        stored = await find(backend, name.digest, self._limits)
+        stored = await find(backend, name.digest, self._limits, by=call.deadline)
         if stored is None:
             stored = await self._upload(source, backend, name, claims)
             file_name = name.file_name if source.drained else stored.file_name
@@ -81,7 +81,7 @@ class ByteStream:
         request = await receive_one(call, pb.QueryWriteStatusRequest)
         name = resource_name.parse(request.resource_name)
         backend = await self._backend(call, name)
-        resource = await describe(backend, name.digest, self._limits)
+        resource = await describe(backend, name.digest, self._limits, by=call.deadline)
         if name.size not in (None, resource.size):
             raise ArtifactNotFound(f"{name.digest} of {name.size} bytes")
         answer = pb.QueryWriteStatusResponse(committed_size=resource.size, complete=True)

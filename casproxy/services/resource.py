@@ -29,6 +29,6 @@ class ResourceService:
         digest = Digest.parse(request.digest)
         call.attach(digest)
         backend = await self._backends.resolve(tenant_of(call.attached(Claims)))
-        stored = await describe(backend, digest, self._limits)
+        stored = await describe(backend, digest, self._limits, by=call.deadline)
         result = pb.CASResource(file_name=stored.file_name, digest=stored.digest.hex, size=stored.size)
         await call.send_message(pb.ResourceServiceDescribeResponse(result=result).SerializeToString())
