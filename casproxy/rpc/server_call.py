@@ -164,8 +164,8 @@ class StreamCall:
             return
         gzip = self._head.gzip and self._head.accepts_gzip and sum(map(len, self._answer)) >= GZIP_MINIMUM
         await trio.lowlevel.checkpoint_if_cancelled()  # an answer that comes after the deadline is not sent
-        self._send_headers(gzip=gzip)
-        if gzip or not self._stream.send_message_nowait(self._answer):
+        if gzip or self._trailing or not self._stream.send_answer_nowait(headers.RESPONSE, self._answer, headers.OK):
+            self._send_headers(gzip=gzip)
             await self._stream.send_message(self._answer, gzip=gzip, grace=MESSAGE_GRACE)
 
     # -- the life of the call -------------------------------------------------------------------------

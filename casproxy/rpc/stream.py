@@ -13,11 +13,14 @@ import trio
 from casproxy.rpc.api import Traffic
 from casproxy.rpc.credit_queue import CreditQueue
 from casproxy.rpc.errors import StreamGone
-from casproxy.wire.framing import MESSAGE_END, Buffer, MessageDecoder, MessageStart, Part, encode_message
+from casproxy.wire.framing import MESSAGE_END, PREFIX, Buffer, MessageDecoder, MessageStart, Part, encode_message
 from casproxy.wire.protocol import Protocol
+from casproxy.wire.ready_headers import ReadyHeaders
 
 PULL_SIZE = 1024 * 1024
 """Payload bytes taken out of the decoder at once."""
+SMALL_ANSWER = 16 * 1024
+"""Bytes of an answer that is cheaper copied than sent in three frames of its own."""
 OUTPUT_HIGH_WATER = 1024 * 1024
 """Bytes a connection may have queued for its writer before senders wait."""
 
@@ -167,21 +170,16 @@ class MessageStream:
                     self.hand_on(len(part))
 
     def receive_only_message_nowait(self) -> bytes | None:
-        """The one message of a stream that the peer has ended; None, and nothing is lost, where it is not that simple.
-
-        Raises ``BrokenMessage`` for a stream that ends inside another message.
-        """
+        """The one message of a stream that has ended; None, and nothing is lost, where it is not that simple."""
         decoder = self._decoder
         if decoder is None or not self.peer_ended or self._parts or self._assembled:
             return None
-        parts = self._decode()
-        if len(parts) != 3 or parts[2] is not MESSAGE_END or not isinstance(payload := parts[1], bytes | memoryview):
-            self._parts = parts
-            return None
-        decoder.check_complete()
-        self.traffic.messages_received += 1
-        self.hand_on(len(payload))
-        return bytes(payload)
+        message = decoder.take_only_message()
+        if message is not None:
+            self.traffic.messages_received += 1
+            self.traffic.bytes_received += len(message)
+            self._hand_on(PREFIX.size + len(message))
+        return message
 
     async def receive_end(self) -> None:
         """Wait until the peer has ended its side; what it sends until then is dropped. Raises ``StreamGone``."""
@@ -222,16 +220,14 @@ class MessageStream:
                     await self._send(unsent)
             raise
 
-    def send_message_nowait(self, buffers: Sequence[Buffer]) -> bool:
-        """Queue one message that fits into one frame if nothing has to be waited for; False: nothing was done."""
+    def send_answer_nowait(self, headers: ReadyHeaders, buffers: Sequence[Buffer], trailers: ReadyHeaders) -> bool:
+        """Queue a whole answer of one small message if nothing has to be waited for; False: nothing was done."""
+        size = sum(map(len, buffers))
+        if self.send_stopped or size > SMALL_ANSWER or self._protocol.output_size >= OUTPUT_HIGH_WATER:
+            return False
         framed = encode_message(buffers)
-        size = sum(map(len, framed))
-        protocol = self._protocol
-        if self.send_stopped or protocol.output_size >= OUTPUT_HIGH_WATER or not protocol.can_send(self.id):
+        if not self._protocol.send_answer(self.id, headers, framed, PREFIX.size + size, trailers):
             return False
-        if size > protocol.capacity(self.id):
-            return False
-        protocol.send_data(self.id, framed, size)
         self._wake_writer()
         return True
 

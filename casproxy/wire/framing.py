@@ -100,6 +100,18 @@ class MessageDecoder:
                 self._finish(parts)
         return parts
 
+    def take_only_message(self) -> bytes | None:
+        """The payload, if all that was pushed is one uncompressed message in one buffer; else None, nothing is lost."""
+        if len(self._raw) != 1 or self._head or self._left >= 0 or len(self._raw[0]) < PREFIX.size:
+            return None
+        data = self._raw[0]
+        flags, size = PREFIX.unpack_from(data)
+        if flags or size != len(data) - PREFIX.size or size > self._max_size:
+            return None
+        self._raw.clear()
+        self.consumed += len(data)
+        return bytes(data[PREFIX.size :])
+
     def _take(self, most: int) -> bytes | memoryview:
         """Up to ``most`` queued bytes, without a copy."""
         data = self._raw.popleft()

@@ -22,6 +22,8 @@ END_STREAM = 0x1
 END_HEADERS = 0x4
 UPDATE_PRICE = 512
 """Bytes of ours that pay for one WINDOW_UPDATE of the peer; a frame of headers counts as many as four."""
+HEADERS_VALUE = 4 * UPDATE_PRICE
+"""Of a HEADERS frame of ours, in the bytes of DATA that would let the peer say as much."""
 MOST_PREPAID = 16 * 1024 * 1024
 STREAMS_PER_TOKEN = 8
 """SETTINGS may change the window of every open stream, which is work for each of them."""
@@ -172,7 +174,7 @@ class Guard:
         """Stop reading until the answers owed are written."""
         return self.replies > self._limits.replies_pause
 
-    def sent_content(self, size: int = 4 * UPDATE_PRICE) -> None:
+    def sent_content(self, size: int = HEADERS_VALUE) -> None:
         """We sent HEADERS, or ``size`` bytes of DATA: the peer may give credit, and measure a busy connection."""
         self._prepaid = min(self._prepaid + size, MOST_PREPAID)
         self._strikes = 0

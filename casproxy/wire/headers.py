@@ -31,10 +31,11 @@ _STATUS = re.compile(rb"\d{1,3}")
 _UNIT_SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _CONNECTION_SPECIFIC = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 _REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":path", b":authority"))
-_RESPONSE = ReadyHeaders(
+RESPONSE = ReadyHeaders(
     [(b":status", b"200"), (b"content-type", CONTENT_TYPE), (b"grpc-accept-encoding", ACCEPT_ENCODING)]
 )
-_OK = ReadyHeaders([(b"grpc-status", b"0")])
+"""The headers before the first message of a call that went well, and what ends it."""
+OK = ReadyHeaders([(b"grpc-status", b"0")])
 _TRANSPORT = frozenset((b"te", b"content-type", b"content-length", b"host"))
 
 
@@ -163,7 +164,7 @@ def plain_headers(http_status: int) -> RawHeaders:
 
 def response_headers(*, gzip: bool = False) -> RawHeaders:
     """The headers before the first message. They name an encoding only when it is not identity."""
-    return [*_RESPONSE, (b"grpc-encoding", b"gzip")] if gzip else _RESPONSE
+    return [*RESPONSE, (b"grpc-encoding", b"gzip")] if gzip else RESPONSE
 
 
 def trailers(
@@ -171,7 +172,7 @@ def trailers(
 ) -> RawHeaders:
     """The status as trailers; put ``response_headers()`` in front of them for Trailers-Only."""
     if code is StatusCode.OK and not (message or details or custom):
-        return _OK
+        return OK
     fields = [(b"grpc-status", b"%d" % code)]
     if message:
         fields.append((b"grpc-message", metadata.encode_message(message)))

@@ -19,12 +19,13 @@ from h2.stream import StreamState
 from hyperframe.frame import GoAwayFrame
 
 from casproxy.wire import events
+from casproxy.wire.answer import answer
 from casproxy.wire.budget import Budget
 from casproxy.wire.errors import ConnectionBroken
 from casproxy.wire.events import Event, RawHeaders
 from casproxy.wire.flow import ReceiveCredit
 from casproxy.wire.framing import Buffer
-from casproxy.wire.guard import AbuseLimits, Guard, TooMuch
+from casproxy.wire.guard import HEADERS_VALUE, AbuseLimits, Guard, TooMuch
 from casproxy.wire.h2_seam import H2
 from casproxy.wire.inbound import FrameReader, Received
 from casproxy.wire.ready_headers import ReadyHeaders
@@ -274,6 +275,24 @@ class Protocol:
         self._guard.sent_content()
         if type(headers) is not ReadyHeaders or not self._h2.send_ready(stream_id, headers.block, end=end):
             self._h2.send_headers(stream_id, headers, end_stream=end)
+
+    def send_answer(
+        self, stream_id: int, headers: ReadyHeaders, message: Sequence[Buffer], size: int, trailers: ReadyHeaders
+    ) -> bool:
+        """Queue headers, one message and trailers of a call that the peer has ended; copies the message.
+
+        False, and nothing is done, where something has to be waited for or is not as usual.
+        """
+        queued = answer(self._h2, stream_id, headers, message, size, trailers)
+        if queued is None:
+            return False
+        self._collect()
+        self._guard.sent_content(size + 2 * HEADERS_VALUE)
+        self._output.append(queued)
+        self.output_size += len(queued)
+        self._credit.queued(size)
+        self._unwritten += size
+        return True
 
     def end_stream(self, stream_id: int) -> None:
         """Queue a half-close, unless the stream is closed already."""
