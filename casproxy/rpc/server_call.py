@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -57,6 +58,22 @@ class CallLimits:
 class StreamCall:
     """Implements ``rpc.api.ServerCall``; its contract is there."""
 
+    __slots__ = (
+        "_answer",
+        "_attached",
+        "_connection",
+        "_deadline",
+        "_head",
+        "_headers_sent",
+        "_info",
+        "_protocol",
+        "_request_timeout",
+        "_scope",
+        "_shutdown",
+        "_stream",
+        "_trailing",
+    )
+
     def __init__(
         self, info: MethodInfo, head: RequestHead, stream: MessageStream, connection: Connection, limits: CallLimits
     ) -> None:
@@ -68,7 +85,7 @@ class StreamCall:
         self._request_timeout = limits.request_timeout
         self._deadline = _deadline(head, info, limits.unary_timeout)
         self._attached: dict[type, Any] = {Traffic: stream.traffic}
-        self._trailing: list[tuple[str, Value]] = []
+        self._trailing: tuple[tuple[str, Value], ...] = ()
         self._headers_sent = False
         self._answer: tuple[Buffer, ...] | None = None  # the one response, kept back until the handler is done
         self._scope = trio.CancelScope(deadline=self._deadline)
@@ -105,7 +122,7 @@ class StreamCall:
 
     def add_trailing_metadata(self, key: str, value: Value) -> None:
         encode(key, value)  # refused here, where the handler is, and not when the call ends
-        self._trailing.append((key, value))
+        self._trailing += ((key, value),)
 
     # -- receiving ------------------------------------------------------------------------------------
 
@@ -126,8 +143,8 @@ class StreamCall:
             raise RpcError(StatusCode.UNIMPLEMENTED, f"{self._info.name} takes exactly one message")
         return message
 
-    async def receive_parts(self) -> list[Part]:
-        return await self._stream.receive_parts()
+    def receive_parts(self) -> Coroutine[Any, Any, list[Part]]:
+        return self._stream.receive_parts()  # not one more coroutine for each call that waits
 
     def receive_parts_nowait(self) -> list[Part] | None:
         return self._stream.receive_parts_nowait()
@@ -179,8 +196,11 @@ class StreamCall:
         self._shutdown = True
         self._scope.cancel()
 
-    async def run(self, handler: Handler) -> None:
-        """Run the handler in the call's scope and end the stream; leaves nothing behind, whatever happens."""
+    async def run(self, handler: Handler, ended: Callable[[int], None]) -> None:
+        """Run the handler in the call's scope and end the stream; leaves nothing behind, whatever happens.
+
+        ``ended`` is told the stream's id at last.
+        """
         try:
             with self._scope:
                 try:
@@ -201,6 +221,7 @@ class StreamCall:
             self._end(StatusCode.INTERNAL, "internal error")
         finally:
             self._connection.close_stream(self._stream)
+            ended(self._stream.id)
 
     def _end_cancelled(self) -> None:
         if self._stream.mid_message:

@@ -156,14 +156,11 @@ class ServerConnection:
         stream.start_receiving(MessageDecoder(self._limits.max_message_size, gzip=head.gzip))
         call = StreamCall(method.info, head, stream, self._connection, self._limits)
         self._calls[stream_id] = call
-        self._running().start_soon(self._serve, stream_id, call, method, name=method.info.path)
+        self._running().start_soon(call.run, method.handler, self._call_ended, name=method.info.path)
 
-    async def _serve(self, stream_id: int, call: StreamCall, method: Method) -> None:
-        try:
-            await call.run(method.handler)
-        finally:
-            del self._calls[stream_id]
-            self._close_if_drained()
+    def _call_ended(self, stream_id: int) -> None:
+        del self._calls[stream_id]
+        self._close_if_drained()
 
     def _refuse(self, stream_id: int, *, code: int) -> None:
         if not self._protocol.peer_ended(stream_id) or code != NO_ERROR:

@@ -13,6 +13,7 @@ import trio
 from casproxy.rpc.api import Traffic
 from casproxy.rpc.credit_queue import CreditQueue
 from casproxy.rpc.errors import StreamGone
+from casproxy.waiter import Waiter
 from casproxy.wire.framing import MESSAGE_END, PREFIX, Buffer, MessageDecoder, MessageStart, Part, encode_message
 from casproxy.wire.protocol import Protocol
 from casproxy.wire.ready_headers import ReadyHeaders
@@ -31,6 +32,25 @@ class MessageStream:
     ``wake_writer`` tells the connection that output is queued; ``output_drained`` is unparked when it was written;
     ``credit_queue`` is where streams wait for the connection's window.
     """
+
+    __slots__ = (
+        "_assembled",
+        "_credit_queue",
+        "_decoder",
+        "_held",
+        "_output_drained",
+        "_parts",
+        "_protocol",
+        "_receivable",
+        "_sendable",
+        "_wake_writer",
+        "gone",
+        "id",
+        "mid_message",
+        "peer_ended",
+        "send_stopped",
+        "traffic",
+    )
 
     def __init__(
         self,
@@ -52,11 +72,11 @@ class MessageStream:
         self._output_drained = output_drained
         self._credit_queue = credit_queue
         self._decoder: MessageDecoder | None = None
-        self._parts: list[Part] = []
-        self._assembled: list[bytes | memoryview] = []  # of a message that is not complete yet
+        self._parts: list[Part] | None = None  # decoded and not taken yet
+        self._assembled: list[bytes | memoryview] | None = None  # of a message that is not complete yet
         self._held = 0  # bytes of uncompressed payload given out and not yet handed on
-        self._receivable = trio.lowlevel.ParkingLot()
-        self._sendable = trio.lowlevel.ParkingLot()
+        self._receivable = Waiter()
+        self._sendable = Waiter()
 
     # -- called by the connection's reader ----------------------------------------------------------
 
@@ -75,33 +95,31 @@ class MessageStream:
             size += len(chunk)
         if credit > size:
             self._protocol.hand_on(self.id, credit - size)
-        if self._receivable:
-            self._receivable.unpark_all()
+        self._receivable.wake()
 
     def on_end(self) -> None:
         """The peer half-closed."""
         self.peer_ended = True
-        if self._receivable:
-            self._receivable.unpark_all()
+        self._receivable.wake()
 
     def on_gone(self, reason: StreamGone) -> None:
         """The stream was reset or the connection died."""
         self.gone = self.gone or reason
-        self._receivable.unpark_all()
+        self._receivable.wake()
         self.stop_sending()
 
     def stop_sending(self) -> None:
         """The peer wants no more: senders see ``StreamGone``, what was received can still be read."""
         self.send_stopped = True
-        self._sendable.unpark_all()
+        self._sendable.wake()
 
     def on_credit(self) -> None:
         """More may be sent on this stream."""
-        self._sendable.unpark_all()
+        self._sendable.wake()
 
     def wake_sender(self) -> bool:
         """The connection has credit, and it is this stream's turn."""
-        return bool(self._sendable.unpark_all())
+        return self._sendable.wake()
 
     # -- receiving ------------------------------------------------------------------------------------
 
@@ -128,10 +146,7 @@ class MessageStream:
 
         Raises ``StreamGone``, or ``BrokenMessage`` for a stream that is not made of messages.
         """
-        if self._parts:
-            parts, self._parts = self._parts, []
-        else:
-            parts = self._decode()
+        parts, self._parts = self._parts or self._decode(), None
         if parts:
             self.traffic.messages_received += parts.count(MESSAGE_END)
             return parts
@@ -147,7 +162,7 @@ class MessageStream:
         """Like ``receive_parts_nowait``, but waits; cancellation loses nothing."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while (parts := self.receive_parts_nowait()) is None:
-            await self._receivable.park()
+            await self._receivable.wait()
         return parts
 
     async def receive_message(self) -> bytes | None:
@@ -163,9 +178,11 @@ class MessageStream:
                 if part is MESSAGE_END:
                     self.traffic.messages_received -= parts[index + 1 :].count(MESSAGE_END)
                     self._parts = parts[index + 1 :]
-                    message, self._assembled = b"".join(self._assembled), []
+                    message, self._assembled = b"".join(self._assembled or ()), None
                     return message
                 if not isinstance(part, MessageStart):
+                    if self._assembled is None:
+                        self._assembled = []
                     self._assembled.append(part)
                     self.hand_on(len(part))
 
@@ -186,7 +203,7 @@ class MessageStream:
         while not self.peer_ended:
             if self.gone is not None:
                 raise self.gone
-            await self._receivable.park()
+            await self._receivable.wait()
 
     def hand_on(self, size: int) -> None:
         """``size`` bytes of received payload are no longer held by this stream's task."""
@@ -263,7 +280,7 @@ class MessageStream:
                 self._credit_queue.join(self)
             else:
                 self._credit_queue.pass_on()
-            await self._sendable.park()
+            await self._sendable.wait()
 
 
 def _split(views: list[memoryview], size: int) -> list[Buffer]:

@@ -23,6 +23,8 @@ FINISH_GRACE = 0.25
 class WriteSource:
     """An ``UploadSource`` over the messages of one Write. Errors: ``InvalidRequest``, ``PeerGone``."""
 
+    __slots__ = ("_call", "_ended", "_finish_by", "_reader", "_ready", "drained")
+
     def __init__(self, call: ServerCall) -> None:
         self._call = call
         self._reader = WriteRequestReader()
@@ -83,19 +85,20 @@ class WriteSource:
 
     async def _read_on(self) -> None:
         """Wait for more and parse it. Cancellation loses nothing: parsing does not wait."""
-        if self._finish_by is None:
-            self._absorb(await self._parts())
-            return
-        with trio.CancelScope(deadline=self._finish_by) as deadline:
-            self._absorb(await self._parts())
-        if deadline.cancelled_caught:
-            self._ended = True
-
-    async def _parts(self) -> list[Part]:
         try:
-            return await self._call.receive_parts()
+            if self._finish_by is None:
+                parts = await self._call.receive_parts()
+            else:
+                parts = await self._last_parts(self._finish_by)
         except StreamGone as error:
             raise PeerGone("the client is gone") from error
+        self._absorb(parts)
+
+    async def _last_parts(self, finish_by: float) -> list[Part]:
+        """What comes until ``finish_by``; ``[]``, the end, when nothing does."""
+        with trio.CancelScope(deadline=finish_by):
+            return await self._call.receive_parts()
+        return []
 
     def _absorb(self, parts: list[Part]) -> None:
         """Take what arrived, and give back the credit of what is not data: tags, names, lengths."""

@@ -13,7 +13,7 @@ import zlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from casproxy.wire.errors import BrokenMessage
 from casproxy.wire.status import StatusCode
@@ -25,6 +25,8 @@ GZIP_WBITS = 16 + zlib.MAX_WBITS
 INFLATE_STEP = 256 * 1024
 CRUMB = 512
 CRUMBS_JOINED = 4096
+_NOTHING: Final[deque[bytes | memoryview]] = deque(maxlen=0)
+"""The queue of every stream that has none: an empty one of its own would take 760 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class MessageDecoder:
     def __init__(self, max_size: int, *, gzip: bool = False) -> None:
         self._max_size = max_size
         self._gzip = gzip
-        self._raw: deque[bytes | memoryview] = deque()
+        self._raw = _NOTHING
         self._head = b""  # an incomplete prefix
         self._left = -1  # payload bytes still to come of the current message; -1 between messages
         self._inflater: zlib._Decompress | None = None  # only inside a compressed message
@@ -73,7 +75,9 @@ class MessageDecoder:
         A byte that came alone would cost forty in memory: crumbs that nobody reads are joined.
         """
         raw = self._raw
-        if len(data) < CRUMB and raw and len(raw[-1]) < CRUMBS_JOINED:
+        if raw is _NOTHING:
+            self._raw = deque((data,))
+        elif len(data) < CRUMB and raw and len(raw[-1]) < CRUMBS_JOINED:
             raw[-1] = bytes(raw[-1]) + data
         else:
             raw.append(data)
@@ -98,6 +102,8 @@ class MessageDecoder:
                 limit -= self._pass_on(parts, limit)
             if self._left == 0 and not self._pending:
                 self._finish(parts)
+        if not self._raw:
+            self._raw = _NOTHING
         return parts
 
     def take_only_message(self) -> bytes | None:
