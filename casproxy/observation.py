@@ -18,7 +18,7 @@ from casproxy.auth.claims import Claims
 from casproxy.background import background
 from casproxy.certificates import ServedCertificate
 from casproxy.config import Config
-from casproxy.observe.calls import attached, observe_calls
+from casproxy.observe.calls import observe_calls
 from casproxy.observe.facts import Caller
 from casproxy.observe.lag import watch_lag
 from casproxy.observe.metrics import Metrics
@@ -248,7 +248,7 @@ def _audit_request(trail: AuditTrail, exchange: Exchange, _route: str, _request_
 
 def who_calls(call: ServerCall) -> Caller | None:
     """The caller of a call, None when it was never authenticated."""
-    claims = attached(call, Claims)
+    claims = call.find(Claims)
     return None if claims is None else caller_of(claims)
 
 

@@ -28,7 +28,6 @@ import trio
 
 from casproxy.background import background
 from casproxy.observe.audit_event import AuditEvent, NotAuditable, audit_event
-from casproxy.observe.calls import attached
 from casproxy.observe.facts import Caller, Downloaded, Fact, Uploaded
 from casproxy.observe.nats import NatsConnection, NatsRejected, NatsServer, NatsUnavailable, open_nats
 from casproxy.rpc.api import Handler, Interceptor, ServerCall
@@ -215,7 +214,7 @@ def audit_calls(
             await handler(call)
         finally:
             caller = who_calls(call)
-            fact = attached(call, Uploaded) or attached(call, Downloaded)
+            fact = call.find(Uploaded) or call.find(Downloaded)
             if caller is not None and fact is not None:
                 record(caller, fact)
 

@@ -106,11 +106,11 @@ def code_of(error: BaseException, call: ServerCall) -> StatusCode:
 
 
 def _report(call: ServerCall, metrics: Metrics, caller: Caller | None, code: StatusCode, seconds: float) -> None:
-    traffic = attached(call, Traffic) or Traffic()
-    digest = attached(call, Digest)
+    traffic = call.find(Traffic) or Traffic()
+    digest = call.find(Digest)
     metrics.call_ended(call.info, code, seconds)
     metrics.call_carried(call.info, traffic, caller)
-    uploaded = attached(call, Uploaded)
+    uploaded = call.find(Uploaded)
     if caller is not None and uploaded is not None and uploaded.skipped:
         metrics.upload_skipped(caller.backend, uploaded.size)
     facts: dict[str, object] = {"method": call.info.path[1:], "code": code.name, "peer": call.peer}
@@ -125,11 +125,3 @@ def _report(call: ServerCall, metrics: Metrics, caller: Caller | None, code: Sta
         _log.now.debug("call", **facts)  # probes every few seconds
     else:
         _log.now.info("call", **facts)
-
-
-def attached(call: ServerCall, kind: type[_T]) -> _T | None:
-    """What is attached to ``call`` under ``kind``, or None."""
-    try:
-        return call.attached(kind)
-    except LookupError:
-        return None

@@ -16,8 +16,9 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final, TextIO, TypeAlias
+from typing import Any, Final, Protocol, TextIO, TypeAlias
 
 import msgspec
 import structlog
@@ -61,20 +62,64 @@ def reporting_errors(reporter: ErrorReporter) -> Iterator[None]:
         _reporters.remove(reporter)
 
 
+class PlainLogger(Protocol):
+    """What is asked of a logger of lines without arguments and exceptions."""
+
+    def debug(self, event: str, **facts: Any) -> object:
+        """A line that is of interest when something is being looked for."""
+
+    def info(self, event: str, **facts: Any) -> object:
+        """A line of everyday."""
+
+    def warning(self, event: str, **facts: Any) -> object:
+        """A line that somebody should read."""
+
+
 class KeptLogger:
     """A logger for a line that every call writes: ``now`` is made by ``configure``, and not for each line (7 us)."""
 
     def __init__(self, name: str) -> None:
         self._lazy: FilteringBoundLogger = structlog.get_logger(name)
-        self.now: FilteringBoundLogger = self._lazy.bind()
+        self.now: PlainLogger = self._lazy.bind()
         _kept.add(self)
 
-    def renew(self) -> None:
-        """Logging was configured."""
-        self.now = self._lazy.bind()
+    def renew(self, now: PlainLogger | None) -> None:
+        """Logging was configured. ``now``: a shorter way to the same lines, if there is one."""
+        self.now = now if now is not None else self._lazy.bind()
 
 
 _kept: Final[weakref.WeakSet[KeptLogger]] = weakref.WeakSet()
+
+
+class _JsonLines:
+    """The bytes that structlog's chain writes for lines without arguments and exceptions, in half of the time."""
+
+    def __init__(self, out: TextIO, threshold: int) -> None:
+        self._out = out
+        self._threshold = threshold
+
+    def debug(self, event: str, **facts: Any) -> None:
+        """See ``PlainLogger``."""
+        if self._threshold <= logging.DEBUG:
+            self._write("debug", event, facts)
+
+    def info(self, event: str, **facts: Any) -> None:
+        """See ``PlainLogger``."""
+        if self._threshold <= logging.INFO:
+            self._write("info", event, facts)
+
+    def warning(self, event: str, **facts: Any) -> None:
+        """See ``PlainLogger``."""
+        if self._threshold <= logging.WARNING:
+            self._write("warning", event, facts)
+
+    def _write(self, level: str, event: str, facts: dict[str, Any]) -> None:
+        line = {**facts, "event": event}
+        line = line | structlog.contextvars.get_contextvars() | line  # what is said here overrules what is bound
+        line["level"] = level
+        line["time"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        self._out.write(_to_json(redact(None, level, line), repr) + "\n")
+        self._out.flush()
 
 
 def configure(level: str = "info", log_format: str = "auto", stream: TextIO | None = None) -> None:
@@ -101,15 +146,18 @@ def configure(level: str = "info", log_format: str = "auto", stream: TextIO | No
         cache_logger_on_first_use=False,
     )
     for logger in _kept:
-        logger.renew()
+        logger.renew(_JsonLines(out, threshold) if _is_json(log_format, out) else None)
     _route_standard_library(out, threshold, shared, renderers)
 
 
 def _renderers(log_format: str, out: TextIO) -> list[Processor]:
-    terminal = out.isatty()
-    if log_format == "json" or (log_format == "auto" and not terminal):
+    if _is_json(log_format, out):
         return [structlog.processors.JSONRenderer(_to_json)]
     return [escape, structlog.dev.ConsoleRenderer(colors=is_watched(out), timestamp_key="time")]
+
+
+def _is_json(log_format: str, out: TextIO) -> bool:
+    return log_format == "json" or (log_format == "auto" and not out.isatty())
 
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -31,7 +31,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from casproxy import __version__, errors, spans
 from casproxy.digest import Digest
-from casproxy.observe.calls import OUR_FAULT, RequestId, attached, code_of
+from casproxy.observe.calls import OUR_FAULT, RequestId, code_of
 from casproxy.observe.facts import Caller
 from casproxy.rpc.api import Handler, Interceptor, ServerCall
 from casproxy.spans import Span, Value
@@ -253,6 +253,6 @@ def _describe(call_span: CallSpan, call: ServerCall, code: StatusCode, caller: C
         call_span.note("casproxy.backend", caller.backend)
         call_span.note("casproxy.org", caller.org)
     for name, kind in (("casproxy.digest", Digest), ("casproxy.request_id", RequestId)):
-        found = attached(call, kind)
+        found = call.find(kind)
         if found is not None:
             call_span.note(name, str(found))

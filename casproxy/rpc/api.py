@@ -83,6 +83,9 @@ class ServerCall(Protocol):
     def attached(self, kind: type[T]) -> T:
         """The value attached under exactly this type; ``LookupError`` when an interceptor forgot it."""
 
+    def find(self, kind: type[T]) -> T | None:
+        """The same, or None."""
+
     def charge_to(self, payer: str) -> None:
         """Whose share of the memory budget the bytes held for this call come from, as soon as that is known."""
 

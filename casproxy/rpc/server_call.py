@@ -111,11 +111,13 @@ class StreamCall:
         self._attached[type(value)] = value
 
     def attached(self, kind: type[T]) -> T:
-        try:
-            value: T = self._attached[kind]
-        except KeyError:
-            raise LookupError(f"no {kind.__name__} is attached to this call") from None
+        value = self.find(kind)
+        if value is None:
+            raise LookupError(f"no {kind.__name__} is attached to this call")
         return value
+
+    def find(self, kind: type[T]) -> T | None:
+        return self._attached.get(kind)
 
     def charge_to(self, payer: str) -> None:
         self._protocol.charge_to(payer)

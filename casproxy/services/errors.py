@@ -98,10 +98,8 @@ def _status(call: ServerCall, error: Exception) -> RpcError:
 
 def _error_id(call: ServerCall) -> str:
     """The call's request id, by which its log lines and trace are found, too."""
-    try:
-        return call.attached(RequestId).text
-    except LookupError:
-        return secrets.token_hex(4)
+    request_id = call.find(RequestId)
+    return secrets.token_hex(4) if request_id is None else request_id.text
 
 
 def _details(row: _Row, text: str, metadata: dict[str, str]) -> bytes:

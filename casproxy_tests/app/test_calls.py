@@ -9,7 +9,7 @@ import structlog
 import trio
 import trio.testing
 
-from casproxy.observe.calls import RequestId, attached, observe_calls
+from casproxy.observe.calls import RequestId, observe_calls
 from casproxy.observe.facts import Caller
 from casproxy.observe.metrics import Metrics, grpc_code_name
 from casproxy.rpc.api import ServerCall
@@ -83,7 +83,7 @@ async def test_the_request_id_is_attached_and_bound_to_every_line_of_the_call() 
     seen: list[object] = []
 
     async def handler(call: ServerCall) -> None:
-        found = attached(call, RequestId)
+        found = call.find(RequestId)
         assert found is not None
         seen.extend([found.text, structlog.contextvars.get_contextvars()["request_id"]])
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -71,6 +73,23 @@ def test_a_kept_logger_hears_of_every_configuration() -> None:
     kept.now.info("heard")
     assert quiet.getvalue() == ""
     assert json.loads(loud.getvalue())["event"] == "heard"
+
+
+@pytest.mark.parametrize("threshold", ["debug", "info", "warning", "error"])
+@pytest.mark.parametrize("level", ["debug", "info", "warning"])
+def test_a_kept_logger_writes_what_structlog_would(level: str, threshold: str) -> None:
+    out = io.StringIO()
+    kept = logs.KeptLogger("casproxy.calls")
+    logs.configure(threshold, "json", out)
+    facts: dict[str, Any] = {"peer": f"\n{TOKEN}\u2028", "api_key": "opaque", "seconds": 0.25, "odd": Decimal(1)}
+    with structlog.contextvars.bound_contextvars(request_id="r", peer="overruled"):
+        for logger in (structlog.get_logger(), kept.now):
+            getattr(logger, level)("call", **facts)
+            getattr(logger, level)("call", bytes=1)
+    written = [re.sub(r'"time": ?"[0-9T:.-]+Z"', "", line) for line in out.getvalue().split("\n")[:-1]]
+    severity = logging.getLevelNamesMapping()
+    assert len(written) == (4 if severity[level.upper()] >= severity[threshold.upper()] else 0)
+    assert written[:2] == written[2:]
 
 
 @pytest.mark.parametrize(

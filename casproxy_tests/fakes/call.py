@@ -92,6 +92,9 @@ class FakeCall:
         assert isinstance(value, kind)
         return value
 
+    def find(self, kind: type[T]) -> T | None:
+        return self.attached(kind) if kind in self._attached else None
+
     def charge_to(self, payer: str) -> None:
         self.payer = payer
 
