@@ -26,17 +26,16 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from casproxy import __version__
+from casproxy.observe.call_counts import CallCounts
 from casproxy.observe.facts import Caller
-from casproxy.observe.series import Children, MethodSeries
+from casproxy.observe.series import Children
 from casproxy.observe.timed import RESULTS
 from casproxy.rpc.api import MethodInfo, Traffic
 from casproxy.rpc.limits import LIMITS
 from casproxy.wire.status import StatusCode
 
-_BUCKETS_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _REQUEST_BUCKETS_SECONDS: Final = (0.01, 0.05, 0.25, 1.0, 5.0, 30.0)
 _LAG_BUCKETS_SECONDS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
-_METHOD: Final = ("grpc_type", "grpc_service", "grpc_method")
 _OTHER: Final = "other"
 """The label of a backend type that tokens name and this process does not have."""
 
@@ -51,26 +50,14 @@ class Metrics:
         # a timestamp series beside every counter doubles the scrape, and nobody queries it
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._methods: dict[str, MethodSeries] = {}
         self._backends: frozenset[str] = frozenset()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
         self._counter("casproxy_build", "Always 1; the label tells the version.", "version").labels(__version__).inc()
-        self._create_calls()
+        self._calls = CallCounts()
+        self.registry.register(self._calls)
         self._create_ours(per_org)
         self.create_series(methods)
-
-    def _create_calls(self) -> None:
-        self._started = self._counter("grpc_server_started", "Calls started.", *_METHOD)
-        self._handled = self._counter("grpc_server_handled", "Calls ended, by status code.", *_METHOD, "grpc_code")
-        self._received = self._counter("grpc_server_msg_received", "Messages received.", *_METHOD)
-        self._sent = self._counter("grpc_server_msg_sent", "Messages sent.", *_METHOD)
-        self._seconds = self._histogram(
-            "grpc_server_handling_seconds", "Time from a call's start to its end.", _BUCKETS_SECONDS, *_METHOD
-        )
-        self._in_flight = Gauge(
-            "casproxy_streams_in_flight", "Calls started and not ended.", _METHOD, registry=self.registry
-        )
 
     def _create_ours(self, per_org: bool) -> None:
         self._bytes = self._counter(
@@ -123,7 +110,7 @@ class Metrics:
         """Let every series be there, at 0. ``backends``: the types served; ``requests``: what they are asked."""
         self._backends |= frozenset(backends)
         for info in methods:
-            self._series(info)
+            self._calls.of(info)
         for backend, direction in product(backends, ("in", "out")):
             self._bytes.labels(direction, backend)
         for backend in backends:
@@ -134,40 +121,21 @@ class Metrics:
         for result in RESULTS:
             self._secret_seconds.labels(result)
 
-    def _series(self, info: MethodInfo) -> MethodSeries:
-        series = self._methods.get(info.path)
-        if series is None:
-            labels = (info.kind.value, info.service, info.name)
-            series = self._methods[info.path] = MethodSeries(
-                started=self._started.labels(*labels),
-                received=self._received.labels(*labels),
-                sent=self._sent.labels(*labels),
-                seconds=self._seconds.labels(*labels),
-                in_flight=self._in_flight.labels(*labels),
-                handled={code: self._handled.labels(*labels, grpc_code_name(code)) for code in StatusCode},
-            )
-        return series
-
     # -- what happened ----------------------------------------------------------------------------------
 
     def call_started(self, info: MethodInfo) -> None:
         """A call has arrived."""
-        series = self._series(info)
-        series.started.inc()
-        series.in_flight.inc()
+        self._calls.of(info).started += 1
 
     def call_ended(self, info: MethodInfo, code: StatusCode, seconds: float) -> None:
         """A call has ended with ``code`` after ``seconds``."""
-        series = self._series(info)
-        series.handled[code].inc()
-        series.seconds.observe(seconds)
-        series.in_flight.dec()
+        self._calls.of(info).ended(code, seconds)
 
     def call_carried(self, info: MethodInfo, traffic: Traffic, caller: Caller | None) -> None:
         """What one call carried; ``caller`` None for a call without a token."""
-        series = self._series(info)
-        series.received.inc(traffic.messages_received)
-        series.sent.inc(traffic.messages_sent)
+        counts = self._calls.of(info)
+        counts.received += traffic.messages_received
+        counts.sent += traffic.messages_sent
         if caller is None:
             return
         backend = self.known_backend(caller.backend)
@@ -206,9 +174,9 @@ class Metrics:
         """A worker process ended and another was started in its place."""
         self._restarts.inc()
 
-    def calls_in_flight(self) -> float:
+    def calls_in_flight(self) -> int:
         """Calls started and not ended, of all methods."""
-        return sum(sample.value for family in self._in_flight.collect() for sample in family.samples)
+        return self._calls.in_flight
 
     # -- what others count ------------------------------------------------------------------------------
 
@@ -246,8 +214,3 @@ class _Asked(Collector):
         for label, value in self._values().items():
             family.add_metric([label], value)
         yield family
-
-
-def grpc_code_name(code: StatusCode) -> str:
-    """The code as the Go libraries spell it in labels: ``INVALID_ARGUMENT`` -> ``InvalidArgument``, ``OK`` stays."""
-    return "OK" if code is StatusCode.OK else "".join(word.capitalize() for word in code.name.split("_"))

@@ -194,7 +194,7 @@ class _Work:
             not_ready=self._app.readiness.reason,
             taken={name: doors[name].taken for name in DOORS},
             open={name: doors[name].count_open() for name in DOORS},
-            calls=0 if metrics is None else int(metrics.calls_in_flight()),
+            calls=0 if metrics is None else metrics.calls_in_flight(),
         )
 
     def _look_now(self) -> None:

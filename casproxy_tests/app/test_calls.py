@@ -9,9 +9,10 @@ import structlog
 import trio
 import trio.testing
 
+from casproxy.observe.call_counts import grpc_code_name
 from casproxy.observe.calls import RequestId, observe_calls
 from casproxy.observe.facts import Caller
-from casproxy.observe.metrics import Metrics, grpc_code_name
+from casproxy.observe.metrics import Metrics
 from casproxy.rpc.api import ServerCall
 from casproxy.rpc.errors import RpcError, StreamGone
 from casproxy.wire.errors import BrokenMessage
