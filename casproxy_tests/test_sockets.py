@@ -7,12 +7,23 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from casproxy.sockets import READ_SIZE, receive_some
+from casproxy import sockets
+from casproxy.sockets import (
+    KEPT_BUFFERS,
+    NEAR_SEND_BUFFER,
+    READ_SIZE,
+    make_room_for_near_peer,
+    receive_nowait,
+    receive_some,
+)
 
 
 @contextmanager
@@ -22,6 +33,23 @@ def pair() -> Iterator[tuple[socket.socket, trio.SocketStream]]:
         yield ours, trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
 
 
+ALLOWED = int(Path("/proc/sys/net/core/wmem_max").read_text())
+"""The largest send buffer that a process may ask for."""
+SMALL = 64 * 1024
+"""A read that every socket's buffer has room for."""
+
+
+@pytest.fixture
+def small_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "READ_SIZE", SMALL)
+    monkeypatch.setattr(sockets, "_buffers", sockets._Buffers())
+
+
+def fill(peer: socket.socket, data: bytes) -> None:
+    """Have ``data`` wait in the socket, whole."""
+    assert peer.send(data) == len(data)
+
+
 @pytest.mark.parametrize("size", [1, 1000, 60_000])
 async def test_a_buffer_holds_what_arrived_and_no_more(size: int) -> None:
     with pair() as (peer, stream):
@@ -29,6 +57,49 @@ async def test_a_buffer_holds_what_arrived_and_no_more(size: int) -> None:
         received = await receive_some(stream)
     assert received == b"x" * size
     assert sys.getsizeof(received) == sys.getsizeof(b"x" * size)
+
+
+@pytest.mark.usefixtures("small_reads")
+@pytest.mark.parametrize("size", [SMALL // 2, SMALL])
+async def test_what_fills_half_of_a_buffer_is_not_copied(size: int) -> None:
+    with pair() as (peer, stream):
+        fill(peer, b"x" * size)
+        received = await receive_some(stream)
+    assert isinstance(received, memoryview)
+    assert isinstance(received.obj, bytearray)
+    assert len(received.obj) == SMALL <= 2 * len(received)
+
+
+@given(steps=st.lists(st.tuples(st.integers(1, SMALL), st.integers(0, 40)), max_size=60))
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.usefixtures("small_reads")
+def test_no_byte_changes_while_somebody_looks_at_it(steps: list[tuple[int, int]]) -> None:
+    """Reads of all sizes, of which some are held, also by parts of them, and let go in any order."""
+    held: list[tuple[memoryview, bytes]] = []
+    with pair() as (peer, stream):
+        for number, (size, dropped) in enumerate(steps):
+            fill(peer, bytes([number]) * size)
+            received = receive_nowait(stream)
+            assert received is not None
+            part = memoryview(received)[number % len(received) :]
+            held.append((part, bytes([number]) * len(part)))
+            del received, part
+            if dropped < len(held):
+                del held[dropped]
+            assert all(view == sent for view, sent in held)
+
+
+@pytest.mark.usefixtures("small_reads")
+async def test_a_buffer_that_nobody_looks_at_is_used_again() -> None:
+    seen = set()
+    with pair() as (peer, stream):
+        for _ in range(3 * KEPT_BUFFERS):
+            fill(peer, bytes(SMALL))
+            received = await receive_some(stream)
+            assert isinstance(received, memoryview)
+            seen.add(id(received.obj))
+            del received
+    assert len(seen) <= 2
 
 
 async def test_no_more_is_taken_than_was_asked_for() -> None:
@@ -109,3 +180,35 @@ async def test_another_kind_of_stream_is_asked_itself() -> None:
     await far.send_all(b"x" * (READ_SIZE + 1))
     assert len(await receive_some(near)) == READ_SIZE
     assert await receive_some(near, 10) == b"x"
+
+
+@contextmanager
+def over_tcp() -> Iterator[trio.SocketStream]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+    with peer, accepted:
+        yield trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
+
+
+def send_buffer(stream: trio.SocketStream) -> int:
+    size = stream.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    assert isinstance(size, int)
+    return size
+
+
+async def test_a_near_peers_socket_has_room_for_half_a_mebibyte() -> None:
+    with over_tcp() as stream:
+        make_room_for_near_peer(stream)
+        assert send_buffer(stream) == 2 * min(NEAR_SEND_BUFFER, ALLOWED)
+
+
+async def test_what_is_far_or_no_network_or_closed_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with over_tcp() as far, pair() as (_, local), over_tcp() as closed:
+        closed.socket.close()
+        make_room_for_near_peer(closed)
+        monkeypatch.setattr(sockets, "NEAR_SECONDS", 0)
+        for stream in (far, local):
+            before = send_buffer(stream)
+            make_room_for_near_peer(stream)
+            assert send_buffer(stream) == before

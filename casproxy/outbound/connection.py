@@ -1,7 +1,7 @@
 """Owns one HTTP/1.1 connection, one exchange at a time. Refuses to know pools, credentials and what is carried.
 
 Heads are written and parsed by h11. Bodies are not fed through it: what is sent leaves in the buffers it came in (one
-``writev`` per buffer, chunk header included), what is received leaves in the buffers the socket filled, up to 256 KiB
+``writev`` per buffer, chunk header included), what is received leaves in the buffers the socket filled, up to 512 KiB
 each. A body in chunks is the exception; registries send manifests that way at most.
 
 While a streamed body is sent, the answer is awaited as well: a server that refuses half way is heard at once, also
@@ -22,7 +22,7 @@ from casproxy.outbound.address import Origin
 from casproxy.outbound.errors import AnswerBroken, ConnectionBroken, OutboundError, TimedOut
 from casproxy.outbound.grace import outlast
 from casproxy.outbound.message import Body, Buffer, Head, Request, Timeouts
-from casproxy.sockets import READ_SIZE, receive_nowait, receive_some, send_nowait
+from casproxy.sockets import READ_SIZE, Received, receive_nowait, receive_some, send_nowait
 from casproxy.tls import TlsStream
 
 _HEAD_READ_SIZE: Final = 16 * 1024
@@ -190,9 +190,9 @@ class Connection:
                 data = await self.receive(_HEAD_READ_SIZE)
                 if not data:
                     raise ConnectionBroken("closed before an answer", answered=self._received > 0)
-                machine.receive_data(data)
+                machine.receive_data(bytes(data))
 
-    async def receive(self, max_bytes: int = READ_SIZE) -> bytes:
+    async def receive(self, max_bytes: int = READ_SIZE) -> Received:
         """What has arrived; ``b""`` when the server has closed. No deadline of its own."""
         try:
             data = await receive_some(self._stream, max_bytes)
@@ -201,7 +201,7 @@ class Connection:
         self._received += len(data)
         return data
 
-    async def receive_in_time(self, max_bytes: int = READ_SIZE) -> bytes:
+    async def receive_in_time(self, max_bytes: int = READ_SIZE) -> Received:
         """Like ``receive``, within the read timeout."""
         if self._gathered is not None:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -212,7 +212,7 @@ class Connection:
             return await self.receive(max_bytes)
         raise TimedOut("read", self._timeouts.read)
 
-    def _receive_nowait(self, stream: trio.SocketStream, max_bytes: int) -> bytes | None:
+    def _receive_nowait(self, stream: trio.SocketStream, max_bytes: int) -> Received | None:
         try:
             data = receive_nowait(stream, max_bytes)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -263,8 +263,8 @@ class Response:
         """The connection may carry another exchange: this one has ended as HTTP/1.1 wants it."""
         return self._ended and self._keep_alive and not self._machine.trailing_data[0]
 
-    async def receive(self, max_bytes: int = READ_SIZE) -> bytes:
-        """The next bytes of the body, 1 byte to 256 KiB; ``b""`` once it is complete.
+    async def receive(self, max_bytes: int = READ_SIZE) -> Received:
+        """The next bytes of the body, 1 byte to 512 KiB; ``b""`` once it is complete.
 
         No more than ``max_bytes`` are read from the connection, beside what came with the head.
 
@@ -280,7 +280,7 @@ class Response:
 
     async def read(self, max_bytes: int) -> bytes:
         """The whole body; ``AnswerBroken`` when it has more than ``max_bytes``."""
-        parts: list[bytes] = []
+        parts: list[Received] = []
         size = 0
         while data := await self.receive():
             size += len(data)
@@ -289,9 +289,9 @@ class Response:
             parts.append(data)
         return b"".join(parts)
 
-    async def _receive_counted(self, left: int, max_bytes: int) -> bytes:
+    async def _receive_counted(self, left: int, max_bytes: int) -> Received:
         """Past h11: only what came together with the head is in its buffer."""
-        data = b"" if self._machine_empty else self._from_machine()
+        data: Received = b"" if self._machine_empty else self._from_machine()
         self._machine_empty = not data
         if not data and left:
             data = await self._connection.receive_in_time(min(READ_SIZE, left, max_bytes))
@@ -310,7 +310,7 @@ class Response:
             if isinstance(event, h11.Data):
                 return bytes(event.data)
             if event is h11.NEED_DATA:
-                self._machine.receive_data(await self._connection.receive_in_time(min(READ_SIZE, max_bytes)))
+                self._machine.receive_data(bytes(await self._connection.receive_in_time(min(READ_SIZE, max_bytes))))
             else:
                 return b""
 

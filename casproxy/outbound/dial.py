@@ -18,6 +18,7 @@ import trio
 from casproxy.outbound.address import Origin
 from casproxy.outbound.errors import AddressRefused, ConnectFailed, OutboundError, TimedOut, TlsFailed
 from casproxy.outbound.guard import Guard
+from casproxy.sockets import make_room_for_near_peer
 from casproxy.tls import TlsStream
 
 Dial: TypeAlias = Callable[[Origin], Awaitable[trio.abc.Stream]]
@@ -108,7 +109,9 @@ async def _connect_to(address: str, port: int) -> trio.SocketStream:
     except BaseException:
         connecting.close()
         raise
-    return trio.SocketStream(connecting)
+    stream = trio.SocketStream(connecting)
+    make_room_for_near_peer(stream)
+    return stream
 
 
 async def _secured(stream: trio.SocketStream, origin: Origin, tls: ssl.SSLContext) -> trio.abc.Stream:

@@ -2,7 +2,7 @@
 
 A payload byte is copied at most once here. Parts below a quarter of a piece (a Go client sends 16 KiB frames) are
 joined into full pieces: one copy. A larger part is a piece as it is, no copy. A short part is always copied out of
-the socket buffer it points into, for a piece that waits must not keep 256 KiB alive.
+the socket buffer it points into, for a piece that waits must not keep 512 KiB alive.
 """
 
 from __future__ import annotations

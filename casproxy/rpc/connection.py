@@ -21,6 +21,7 @@ from casproxy.rpc.errors import StreamGone
 from casproxy.rpc.patience import ConnectionTimeouts, Expired, Patience
 from casproxy.rpc.stream import MessageStream
 from casproxy.rpc.transport import Transport
+from casproxy.sockets import Received
 from casproxy.wire import events
 from casproxy.wire.errors import ConnectionBroken
 from casproxy.wire.protocol import Protocol
@@ -80,8 +81,8 @@ class Connection:
         self._reader_done = False
 
     def wake_writer(self) -> None:
-        """Something was queued."""
-        if self._writer_parked:
+        """Something may have been queued; if nothing was, the writer goes on waiting."""
+        if self._writer_parked and (self._closing or self.protocol.has_output):
             self._writer_parked.unpark()
 
     def limit_reached(self, limit: str) -> None:
@@ -142,7 +143,7 @@ class Connection:
         self._reader_done = True
         self.close_soon()
 
-    async def _digest(self, data: bytes, owner: ConnectionOwner) -> None:
+    async def _digest(self, data: Received, owner: ConnectionOwner) -> None:
         """Act on what arrived, in steps of bounded work: a read full of expensive frames makes nobody else wait."""
         now = trio.current_time()
         while True:
@@ -158,7 +159,7 @@ class Connection:
             data = b""
         self._patience.received(now, greeted=self.protocol.greeted, unfinished=self.protocol.unfinished)
 
-    async def _receive(self) -> bytes:
+    async def _receive(self) -> Received:
         """The next bytes; ``b""`` at the end, or when the peer was waited for long enough."""
         if (data := self.transport.receive_nowait()) is not None:
             await trio.lowlevel.checkpoint()

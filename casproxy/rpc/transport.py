@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from casproxy.sockets import receive_nowait, receive_some, send_nowait
+from casproxy.sockets import Received, make_room_for_near_peer, receive_nowait, receive_some, send_nowait
 from casproxy.tls import TlsStream
 from casproxy.wire.framing import Buffer
 
@@ -29,15 +29,17 @@ class Transport:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self.peer = peer_name(stream)
+        if (beneath := _socket_beneath(stream)) is not None:
+            make_room_for_near_peer(beneath)
 
-    async def receive(self) -> bytes:
+    async def receive(self) -> Received:
         """The next bytes; ``b""`` at the end of the stream or when it broke."""
         try:
             return await receive_some(self._stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return b""
 
-    def receive_nowait(self) -> bytes | None:
+    def receive_nowait(self) -> Received | None:
         """What is there already, ``b""`` at the end of the stream or when it broke; None when one has to wait."""
         if not isinstance(self._stream, trio.SocketStream):
             return None
@@ -110,13 +112,18 @@ async def _send_joined(stream: trio.abc.Stream, buffers: list[Buffer], patience:
             await stream.send_all(b"".join(batch))
 
 
+def _socket_beneath(stream: trio.abc.Stream) -> trio.SocketStream | None:
+    inner = stream.transport_stream if isinstance(stream, TlsStream) else stream
+    return inner if isinstance(inner, trio.SocketStream) else None
+
+
 def peer_name(stream: trio.abc.Stream) -> str:
     """``host:port`` of the other end, ``[host]:port`` for IPv6, the kind of stream when it has no address."""
-    inner = stream.transport_stream if isinstance(stream, TlsStream) else stream
-    if not isinstance(inner, trio.SocketStream):
-        return type(inner).__name__
+    beneath = _socket_beneath(stream)
+    if beneath is None:
+        return type(stream).__name__
     try:
-        host, port = inner.socket.getpeername()[:2]
+        host, port = beneath.socket.getpeername()[:2]
     except OSError:
         return "gone"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -131,7 +131,7 @@ class _MemoryIngest:
         self._backend.take(len(piece))
         self._size += len(piece)
         if piece:
-            self._pieces.append(piece)
+            self._pieces.append(bytes(piece))  # a view would keep the buffer it came in
         self._open = True
 
     async def commit(self, digest: Digest, size: int) -> Resource:

@@ -48,7 +48,7 @@ class PacedStream(trio.abc.HalfCloseableStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Part of ``trio.abc.ReceiveStream``."""
-        return await receive_some(self._stream, max_bytes or READ_SIZE)
+        return bytes(await receive_some(self._stream, max_bytes or READ_SIZE))
 
     async def wait_send_all_might_not_block(self) -> None:
         """Part of ``trio.abc.SendStream``."""

@@ -142,6 +142,11 @@ class H2(H2Connection):
         """Queue a frame that h2 need not know of (GOAWAY)."""
         self._prepare_for_sending([frame])
 
+    @property
+    def has_queued(self) -> bool:
+        """``data_to_send`` has something to give."""
+        return bool(self._data_to_send)
+
     def data_header(self, stream_id: int, size: int) -> bytes:
         """The header of a DATA frame of ``size`` bytes, accounted; the caller has checked the capacity."""
         stream = self.streams[stream_id]

@@ -73,7 +73,6 @@ class FrameReader:
         self._on_frame = on_frame
         self._preface_left = 0 if h2.config.client_side else PREFACE_SIZE
         self._rest: memoryview | None = None  # fed, and left for the next feed
-        self._read_size = 0
         self._head = b""  # a frame header that is not complete yet
         self._frame = bytearray()  # a frame for h2 that is not complete yet
         self._frame_left = 0
@@ -95,7 +94,7 @@ class FrameReader:
         """Not all that was fed has been looked at."""
         return self._rest is not None
 
-    def feed(self, data: bytes) -> list[Received]:
+    def feed(self, data: bytes | memoryview) -> list[Received]:
         """What ``data`` means, or its next part; nothing new may be fed while ``pending``.
 
         Raises ``h2.exceptions.ProtocolError`` with h2's GOAWAY queued, or ``TooMuch`` without.
@@ -108,7 +107,6 @@ class FrameReader:
             if self._head:
                 data, self._head = self._head + data, b""
             view = memoryview(data)
-            self._read_size = len(view)
             pos = self._finish_pending(view, out)
         work = 0
         end = len(view)
@@ -146,7 +144,7 @@ class FrameReader:
             else:
                 pos = self._hand_to_h2(view, pos, HEADER_SIZE + length, out)
             work += WORK_OF_HEADERS if kind == HEADERS else WORK_OF_H2
-        _release_read_buffer(out, self._read_size)
+        _release_read_buffer(out)
         return out
 
     def _fail(self, error: ProtocolError, code: ErrorCodes) -> None:
@@ -297,8 +295,10 @@ def _breaks_content_length(stream: H2Stream, length: int, *, ends: bool) -> bool
     return received > expected or (ends and received != expected)
 
 
-def _release_read_buffer(out: list[Received], size: int) -> None:
+def _release_read_buffer(out: list[Received]) -> None:
     """Copy what is a small part of the read buffer, so that a stalled stream pins at most twice the bytes it holds."""
     for event in out:
-        if type(event) is events.DataReceived and event.credit * 2 < size:
-            event.chunks = [b"".join(event.chunks)]
+        if type(event) is events.DataReceived:
+            first = event.chunks[0]
+            if isinstance(first, memoryview) and event.credit * 2 < memoryview(first.obj).nbytes:
+                event.chunks = [b"".join(event.chunks)]

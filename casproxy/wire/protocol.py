@@ -96,7 +96,7 @@ class Protocol:
 
     # -- bytes in, events out ---------------------------------------------------------------------
 
-    def receive(self, data: bytes, now: float) -> list[Event]:
+    def receive(self, data: bytes | memoryview, now: float) -> list[Event]:
         """What ``data`` means; ``now`` in seconds on a clock that does not jump. While ``pending``, pass ``b""``.
 
         Raises ``ConnectionBroken``, with a GOAWAY queued; only ``take_output`` is left then.
@@ -375,6 +375,11 @@ class Protocol:
         if queued:
             self._output.append(queued)
             self.output_size += len(queued)
+
+    @property
+    def has_output(self) -> bool:
+        """``take_output`` has something to give."""
+        return bool(self._output) or self._h2.has_queued
 
     def take_output(self) -> list[Buffer]:
         """Everything queued, in order, as buffers to be written together; they belong to the caller."""
