@@ -11,7 +11,8 @@ decoded may have changed the dynamic table, and from then on every further block
 * table-size updates cost work and say nothing; an encoder needs two at most (RFC 7541, 4.2)
 
 Clients that never index ``authorization`` send the same Huffman-coded token with every call. A few such strings are
-kept decoded, per connection, so that no peer can learn from its timing what another one sent.
+kept decoded, per connection, so that no peer can learn from its timing what another one sent. Clients that do index it
+send the same few bytes with every call; what those mean is kept until the table changes.
 
 The oracle is hpack itself: ``casproxy_tests/wire/test_hpack_decoder.py``.
 """
@@ -29,6 +30,9 @@ from casproxy.wire.guard import TooMuch
 MAX_TABLE_SIZE_UPDATES = 2
 REMEMBERED_BYTES = 8 * 1024
 """Of Huffman-coded strings per connection, both forms together: a few tokens and paths."""
+REPEATED_BLOCKS = 16
+REPEATED_BYTES = 64
+"""The longest block that is worth remembering as a whole: one of indexes."""
 FIELD_OVERHEAD = 32
 _INTEGER_BYTES = 5
 _STATIC = HeaderTable.STATIC_TABLE
@@ -60,19 +64,23 @@ class LeanDecoder(Decoder):
         super().__init__()
         self._remembered: dict[bytes, bytes] = {}
         self._remembered_bytes = 0
+        self._repeated: dict[bytes, list[tuple[bytes, bytes]]] = {}  # whole blocks, as the table is now
 
     def decode(self, data: bytes, raw: bool = True) -> Iterable[HeaderTuple]:
         """The fields of one whole block, in order, as ``(name, value)`` in bytes."""
-        try:
-            fields = self._fields(data)
-        except IndexError as error:
-            raise HPACKDecodingError("header block ends too early") from error
+        fields = self._repeated.get(data)
+        if fields is None:
+            try:
+                fields = self._fields(data)
+            except IndexError as error:
+                raise HPACKDecodingError("header block ends too early") from error
         self._assert_valid_table_size()
         return fields  # type: ignore[return-value]  # h2 only unpacks them
 
     def _fields(self, data: bytes) -> list[tuple[bytes, bytes]]:
         fields: list[tuple[bytes, bytes]] = []
         at = updates = size = 0
+        repeatable = len(data) <= REPEATED_BYTES
         limit = self.max_header_list_size
         while at < len(data):
             octet = data[at]
@@ -82,6 +90,8 @@ class LeanDecoder(Decoder):
             elif octet & 0xE0 == 0x20:
                 updates += 1
                 at = self._resize(data, at, updates, at_start=not fields)
+                self._repeated.clear()
+                repeatable = False
                 continue
             else:  # a literal, with (0x40) or without indexing
                 index, at = _integer(data, at, 0x3F if octet & 0x40 else 0x0F)
@@ -93,10 +103,16 @@ class LeanDecoder(Decoder):
                 field = (name, value)
                 if octet & 0x40:
                     self.header_table.add(name, value)
+                    self._repeated.clear()
+                    repeatable = False
             size += FIELD_OVERHEAD + len(field[0]) + len(field[1])
             if size > limit:
                 raise TooMuch("header_list", f"header list larger than {limit} bytes")
             fields.append(field)
+        if repeatable:
+            if len(self._repeated) >= REPEATED_BLOCKS:
+                self._repeated.clear()
+            self._repeated[data] = fields
         return fields
 
     def _entry(self, index: int) -> tuple[bytes, bytes]:

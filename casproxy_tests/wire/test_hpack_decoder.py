@@ -178,3 +178,20 @@ def test_a_changed_table_is_announced_by_its_smallest_and_last_size(sizes: list[
         encoder.header_table_size = size
     assert encoder.encode([(b":method", b"GET")]) == announced + b"\x82"
     assert encoder.encode([(b":method", b"GET")]) == b"\x82"
+
+
+def test_a_repeated_block_means_what_the_table_says_now() -> None:
+    decoder, encoder = LeanDecoder(), Encoder()
+    first = [(b"a", b"1"), (b":method", b"POST")]
+    assert list(decoder.decode(encoder.encode(first))) == first
+    block = encoder.encode(first)
+    assert len(block) == 2, "all of it is indexes"
+    for value in (b"2", b"3"):
+        for _ in range(3):
+            assert list(decoder.decode(block)) == first
+        first = [(b"a", value), (b":method", b"POST")]
+        decoder.decode(encoder.encode([first[0]]))  # one more entry: the same index names another
+    with pytest.raises(HPACKError):
+        decoder.decode(b"\x20" + block)  # the table is emptied
+    with pytest.raises(HPACKError):
+        LeanDecoder().decode(block)
