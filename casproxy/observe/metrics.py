@@ -78,7 +78,9 @@ class Metrics:
         self._skipped = self._counter(
             "casproxy_deduplicated", "Uploads of what was stored already, answered without their body.", "backend"
         )
+        self._skipped_of = Children(self._skipped)
         self._skipped_bytes = self._counter("casproxy_deduplicated_bytes", "What those would have stored.", "backend")
+        self._skipped_bytes_of = Children(self._skipped_bytes)
         self._backend_seconds = self._histogram(
             "casproxy_backend_request_seconds",
             "Requests to tenants' stores. open: until the first byte can be read; ingest: the whole of an upload.",
@@ -151,8 +153,9 @@ class Metrics:
 
     def upload_skipped(self, backend: str, size: int) -> None:
         """An upload was answered at once, for its ``size`` bytes were stored already."""
-        self._skipped.labels(self.known_backend(backend)).inc()
-        self._skipped_bytes.labels(self.known_backend(backend)).inc(size)
+        labels = (self.known_backend(backend),)
+        self._skipped_of[labels].inc()
+        self._skipped_bytes_of[labels].inc(size)
 
     def limit_reached(self, limit: str) -> None:
         """A peer ran into the limit of this name."""

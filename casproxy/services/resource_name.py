@@ -14,6 +14,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from casproxy import gob
 from casproxy.digest import Digest
@@ -22,6 +23,10 @@ from casproxy.storage.api import check_file_name
 
 MAX_NAME_LENGTH = 8 * 1024
 """The longest resource name that is looked at, in characters."""
+
+_REMEMBERED_LENGTH = 512
+_REMEMBERED_NAMES = 512
+"""What is stored already is sent again under the same name, and reading a gob takes an eighth of such a Write."""
 
 _HEX = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.ASCII)
 _SIZE = re.compile(r"[0-9]{1,19}", re.ASCII)
@@ -50,6 +55,10 @@ def parse(name: str) -> ResourceName:
     Raises ``InvalidResourceName`` (none of the forms), ``InvalidDigest`` (a form, but not 64 lower-case hex digits)
     or ``InvalidRequest`` (a compressed blob, a file name that must not be stored).
     """
+    return _remembered(name) if len(name) <= _REMEMBERED_LENGTH else _parse(name)
+
+
+def _parse(name: str) -> ResourceName:
     if not name:
         raise InvalidResourceName("resourceName must be set")
     if len(name) > MAX_NAME_LENGTH:
@@ -59,6 +68,9 @@ def parse(name: str) -> ResourceName:
     if name.startswith("sha256:"):
         return ResourceName(Digest.parse(name))
     return _remote_execution(name) or _gob(name)
+
+
+_remembered = lru_cache(_REMEMBERED_NAMES)(_parse)
 
 
 def _remote_execution(name: str) -> ResourceName | None:
