@@ -30,7 +30,7 @@ from casproxy.wire.guard import TooMuch
 MAX_TABLE_SIZE_UPDATES = 2
 REMEMBERED_BYTES = 8 * 1024
 """Of Huffman-coded strings per connection, both forms together: a few tokens and paths."""
-REPEATED_BLOCKS = 16
+REPEATED_BLOCKS = 4
 REPEATED_BYTES = 64
 """The longest block that is worth remembering as a whole: one of indexes."""
 FIELD_OVERHEAD = 32
