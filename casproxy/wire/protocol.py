@@ -279,10 +279,7 @@ class Protocol:
     def send_answer(
         self, stream_id: int, headers: ReadyHeaders, message: Sequence[Buffer], size: int, trailers: ReadyHeaders
     ) -> bool:
-        """Queue headers, one message and trailers of a call that the peer has ended; copies the message.
-
-        False, and nothing is done, where something has to be waited for or is not as usual.
-        """
+        """Queue a whole answer (``wire.answer``), its message copied; False, and nothing is done, where that cannot be."""
         queued = answer(self._h2, stream_id, headers, message, size, trailers)
         if queued is None:
             return False
