@@ -279,7 +279,7 @@ class Protocol:
     def send_answer(
         self, stream_id: int, headers: ReadyHeaders, message: Sequence[Buffer], size: int, trailers: ReadyHeaders
     ) -> bool:
-        """Queue a whole answer (``wire.answer``), its message copied; False, and nothing is done, where that cannot be."""
+        """Queue a whole answer (``wire.answer``), its message copied; False, and nothing is done, where it cannot."""
         queued = answer(self._h2, stream_id, headers, message, size, trailers)
         if queued is None:
             return False
