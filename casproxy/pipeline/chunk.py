@@ -13,7 +13,7 @@ import trio
 
 from casproxy.errors import PeerTooSlow
 from casproxy.pipeline.api import Limits, UploadSource
-from casproxy.pipeline.handover import hand_over
+from casproxy.pipeline.handover import Handover
 from casproxy.pipeline.pieces import PieceAssembler
 from casproxy.storage.api import Piece
 
@@ -21,7 +21,9 @@ from casproxy.storage.api import Piece
 class Chunker:
     """The stage, as an object with one method to run. One per upload."""
 
-    def __init__(self, source: UploadSource, pieces: trio.MemorySendChannel[Piece], limits: Limits) -> None:
+    __slots__ = ("_assembler", "_limits", "_patience", "_pieces", "_source")
+
+    def __init__(self, source: UploadSource, pieces: Handover, limits: Limits) -> None:
         self._source = source
         self._pieces = pieces
         self._limits = limits
@@ -29,27 +31,33 @@ class Chunker:
         self._patience = _Patience(limits)
 
     async def run(self) -> None:
-        """Pass on everything the sender sends, then close the channel.
+        """Pass on everything the sender sends, then say that it was all.
 
         Errors: ``PeerTooSlow``; what ``source.receive`` raises.
         """
-        with self._pieces:
+        try:
             while True:
                 parts = self._source.receive_nowait()
                 if parts is None:
                     if not self._assembler.pending:
                         parts = await self._wait()
                     elif (parts := await self._linger()) is None:
-                        await hand_over(self._pieces, self._assembler.flush())
+                        await self._pieces.send(self._assembler.flush())
                         continue
                 if not parts:
                     break
                 self._patience.progressed(parts)
-                for part in parts:
-                    for piece in self._assembler.add(part):
-                        await hand_over(self._pieces, piece)
+                await self._pass_on(parts)
             if self._assembler.pending:
-                await hand_over(self._pieces, self._assembler.flush())
+                await self._pieces.send(self._assembler.flush())
+        finally:
+            self._pieces.end()
+
+    async def _pass_on(self, parts: list[Piece]) -> None:
+        """Not in ``run``, whose variables would hold a part and a piece for as long as the sender pauses."""
+        for part in parts:
+            for piece in self._assembler.add(part):
+                await self._pieces.send(piece)
 
     async def _linger(self) -> list[Piece] | None:
         """What arrives while a part-filled piece may wait; None when it should wait no longer."""
@@ -75,6 +83,8 @@ class Chunker:
 
 class _Patience:
     """How long the sender may still be waited for: ``idle_timeout`` for each ``min_rate * idle_timeout`` bytes."""
+
+    __slots__ = ("_bytes_owed", "_limits", "left")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

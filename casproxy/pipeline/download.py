@@ -1,8 +1,8 @@
-"""Owns one download: read -> sha256 -> send, three tasks joined by bounded channels, the last piece held back.
+"""Owns one download: read -> sha256 -> send, three tasks joined by bounded handovers, the last piece held back.
 
 ::
 
-    store ─▶ [read] ──channel(2)──▶ [hash] ──channel(2)──▶ [send] ─▶ sink
+    store ─▶ [read] ──queue of 2──▶ [hash] ──queue of 2──▶ [send] ─▶ sink
               reopens a broken       keeps one piece until the next
               connection             has come, or the digest matched
 
@@ -25,7 +25,7 @@ import trio
 from casproxy.digest import Digest
 from casproxy.errors import ArtifactCorrupt, ArtifactNotFound, BackendUnavailable, InvalidRequest, OffsetOutOfRange
 from casproxy.pipeline.api import DownloadSink, Limits
-from casproxy.pipeline.handover import hand_over
+from casproxy.pipeline.handover import Handover
 from casproxy.pipeline.holding import Account, Holding, Unbounded, holding
 from casproxy.pipeline.lookup import describe
 from casproxy.pipeline.pieces import split
@@ -126,20 +126,22 @@ def _check_size(wanted: Wanted, size: int) -> None:
 async def _transfer(
     backend: Backend, sink: DownloadSink, wanted: Wanted, plan: _Plan, limits: Limits, held: Holding
 ) -> Delivery:
-    to_hash, from_read = trio.open_memory_channel[Piece](limits.queued_pieces)
-    to_send, from_hash = trio.open_memory_channel[Piece](limits.queued_pieces)
+    was_read, hashed = Handover(limits.queued_pieces), Handover(limits.queued_pieces)
     sent = 0
 
     async def send_pieces() -> None:
         nonlocal sent
-        with from_hash:
-            async for piece in from_hash:
+        try:
+            while (piece := await hashed.receive()) is not None:
                 await sink.send(piece)
                 sent += len(piece)
                 held.let_go(len(piece))
+                del piece  # let go also of itself
+        finally:
+            hashed.leave()
 
-    reading = _ReadStage(backend, to_hash, wanted, plan, limits, held)
-    hashing = _HashStage(from_read, to_send, wanted.digest, plan, held)
+    reading = _ReadStage(backend, was_read, wanted, plan, limits, held)
+    hashing = _HashStage(was_read, hashed, wanted.digest, plan, held)
     await run_stages(read=reading.run, hash=hashing.run, send=send_pieces)
     return Delivery(sent, reading.size, complete=not plan.inner)
 
@@ -147,13 +149,13 @@ async def _transfer(
 class _ReadStage:
     """Reads what is planned, across broken connections, and ends with an empty piece.
 
-    Without that mark the next stage could not tell the end from a failure, which closes the channel as well.
+    Without that mark the next stage could not tell the end from a failure, which ends the handover as well.
     """
 
     def __init__(
         self,
         backend: Backend,
-        pieces: trio.MemorySendChannel[Piece],
+        pieces: Handover,
         wanted: Wanted,
         plan: _Plan,
         limits: Limits,
@@ -169,7 +171,7 @@ class _ReadStage:
         self.size = 0
 
     async def run(self) -> None:
-        with self._pieces:
+        try:
             while True:
                 try:
                     await self._read_on()
@@ -179,8 +181,10 @@ class _ReadStage:
                         raise
                     self._attempts_left -= 1
                 else:
-                    await hand_over(self._pieces, b"")
+                    await self._pieces.send(b"")
                     return
+        finally:
+            self._pieces.end()
 
     async def _read_on(self) -> None:
         """Read from the byte reached to the end of the plan, on one connection."""
@@ -194,7 +198,7 @@ class _ReadStage:
             while received := await reader.receive(await self._holding.wait()):
                 self._holding.took(len(received))
                 for piece in split(received):
-                    await hand_over(self._pieces, piece)
+                    await self._pieces.send(piece)
                 self._read += len(received)
 
 
@@ -203,8 +207,8 @@ class _HashStage:
 
     def __init__(
         self,
-        pieces: trio.MemoryReceiveChannel[Piece],
-        verified: trio.MemorySendChannel[Piece],
+        pieces: Handover,
+        verified: Handover,
         digest: Digest,
         plan: _Plan,
         held: Holding,
@@ -219,19 +223,27 @@ class _HashStage:
         self._holding = held
 
     async def run(self) -> None:
-        with self._pieces, self._verified:
+        try:
             while piece := await self._pieces.receive():
-                if not self._plan.verified:
-                    await hand_over(self._verified, piece)
-                    continue
-                self._sha256.update(piece)
-                if self._held:
-                    await hand_over(self._verified, self._held)
-                self._held = self._unskipped(piece)
+                await self._pass_on(piece)
+            if piece is None:
+                raise trio.EndOfChannel  # the stage before has failed, and its reason is heard
             if self._plan.verified:
                 self._verify()
                 if self._held:
-                    await hand_over(self._verified, self._held)
+                    await self._verified.send(self._held)
+        finally:
+            self._pieces.leave()
+            self._verified.end()
+
+    async def _pass_on(self, piece: Piece) -> None:
+        if not self._plan.verified:
+            await self._verified.send(piece)
+            return
+        self._sha256.update(piece)
+        if self._held:
+            await self._verified.send(self._held)
+        self._held = self._unskipped(piece)
 
     def _unskipped(self, piece: Piece) -> Piece:
         """The part of ``piece`` that was asked for; the bytes before it were read for the digest only."""

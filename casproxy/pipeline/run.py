@@ -1,6 +1,6 @@
 """Owns the outcome of a transfer: the ONE place that decides which of several failures its caller hears.
 
-When one stage fails, its siblings are cancelled, and some fail as well: with an echo (a channel whose other end
+When one stage fails, its siblings are cancelled, and some fail as well: with an echo (a handover whose other end
 is gone) or with a second true reason. The caller hears the reason that explains the others::
 
     peer gone > size cap > protocol error > digest mismatch > peer too slow > unexpected > store or secret > raw I/O
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeAlias
 
 import trio
@@ -26,7 +27,7 @@ from casproxy.errors import (
     RequestError,
     SizeLimitExceeded,
 )
-from casproxy.spans import span
+from casproxy.spans import listener, span
 
 Stage: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -51,15 +52,17 @@ async def run_stages(**stages: Stage) -> None:
     The first failure, or a cancellation from outside, cancels the others; nothing outlives this call. Call it inside
     ``one_cause``, which turns the group it raises into one error.
 
-    A stage closes its channels with ``with``, not ``async with``: that waits once more after closing, and there the
-    echo of a sibling's would replace the stage's own reason by a cancellation.
+    The first of them runs in the caller's own task, which would otherwise keep its frames only to wait. A stage ends
+    its handovers without waiting: there the echo of a sibling's would replace its own reason by a cancellation.
     """
+    run = [stage if listener.get() is None else partial(_traced, name, stage) for name, stage in stages.items()]
     async with trio.open_nursery() as nursery:
-        for name, stage in stages.items():
-            nursery.start_soon(_run_stage, name, stage)
+        for stage in run[1:]:
+            nursery.start_soon(stage)
+        await run[0]()
 
 
-async def _run_stage(name: str, stage: Stage) -> None:
+async def _traced(name: str, stage: Stage) -> None:
     with span(f"pipeline.{name}"):
         await stage()
 

@@ -1,8 +1,8 @@
-"""Owns one upload: chunk -> sha256 -> ingest, three tasks joined by bounded channels, then commit or abort.
+"""Owns one upload: chunk -> sha256 -> ingest, three tasks joined by bounded handovers, then commit or abort.
 
 ::
 
-    source ─▶ [chunk] ──channel(2)──▶ [hash] ──channel(2)──▶ [ingest] ─▶ store
+    source ─▶ [chunk] ──queue of 2──▶ [hash] ──queue of 2──▶ [ingest] ─▶ store
                pieces                  sha256 inline,          write,
                                        size, cap               credit
         all three ended well AND the digest matches ─▶ commit      anything else ─▶ abort: the ingest is left
@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
@@ -27,7 +28,7 @@ from casproxy.digest import Digest
 from casproxy.errors import AlreadyStored, DigestMismatch, InvalidRequest, SizeLimitExceeded
 from casproxy.pipeline.api import Expected, Limits, UploadSource
 from casproxy.pipeline.chunk import Chunker
-from casproxy.pipeline.handover import hand_over
+from casproxy.pipeline.handover import Handover
 from casproxy.pipeline.run import one_cause, run_stages
 from casproxy.storage.api import Backend, Ingest, NewResource, Piece, Resource
 
@@ -60,29 +61,41 @@ async def upload(
 
 async def _transfer(source: UploadSource, ingest: Ingest, expected: Expected, limits: Limits) -> int:
     """Move all bytes into ``ingest``, verified; returns their number."""
-    to_hash, from_chunk = trio.open_memory_channel[Piece](limits.queued_pieces)
-    to_ingest, from_hash = trio.open_memory_channel[Piece](limits.queued_pieces)
-    content = _Content(expected)
-
-    async def hash_pieces() -> None:
-        with from_chunk, to_ingest:
-            async for piece in from_chunk:
-                content.add(piece)
-                await hand_over(to_ingest, piece)
-
-    async def ingest_pieces() -> None:
-        with from_hash:
-            async for piece in from_hash:
-                await ingest.write(piece)
-                source.hand_on(len(piece))
-
-    await run_stages(chunk=Chunker(source, to_hash, limits).run, hash=hash_pieces, ingest=ingest_pieces)
-    content.verify()  # here, not in its stage: a channel also closes when the stage before it fails
+    chunked, hashed, content = Handover(limits.queued_pieces), Handover(limits.queued_pieces), _Content(expected)
+    await run_stages(
+        chunk=Chunker(source, chunked, limits).run,
+        hash=partial(_hash_pieces, chunked, hashed, content),
+        ingest=partial(_ingest_pieces, hashed, ingest, source),
+    )
+    content.verify()  # here, not in its stage: a handover also ends when the stage before it fails
     return content.size
+
+
+async def _hash_pieces(chunked: Handover, hashed: Handover, content: _Content) -> None:
+    try:
+        while (piece := await chunked.receive()) is not None:
+            content.add(piece)
+            await hashed.send(piece)
+            del piece  # or a sender that pauses would have it held until the next
+    finally:
+        chunked.leave()
+        hashed.end()
+
+
+async def _ingest_pieces(hashed: Handover, ingest: Ingest, source: UploadSource) -> None:
+    try:
+        while (piece := await hashed.receive()) is not None:
+            await ingest.write(piece)
+            source.hand_on(len(piece))
+            del piece
+    finally:
+        hashed.leave()
 
 
 class _Content:
     """What has arrived, measured against what was named."""
+
+    __slots__ = ("_expected", "_sha256", "size")
 
     def __init__(self, expected: Expected) -> None:
         self._expected = expected

@@ -6,6 +6,9 @@ pipeline. Nothing of the body is taken before the step that needs it; until then
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 import trio
 
 from casproxy._proto.google.bytestream import bytestream_pb2 as pb
@@ -94,8 +97,10 @@ class ByteStream:
             return await source.read_name()
         raise PeerTooSlow(f"the sender named no resource within {self._limits.idle_timeout:g} s")
 
-    async def _upload(self, source: WriteSource, backend: Backend, name: ResourceName, claims: Claims) -> Resource:
-        return await upload(
+    def _upload(
+        self, source: WriteSource, backend: Backend, name: ResourceName, claims: Claims
+    ) -> Coroutine[Any, Any, Resource]:
+        return upload(
             source,
             backend,
             NewResource(name.digest, name.title, name.size),

@@ -180,7 +180,8 @@ class WriteRequestReader:
 
     def _end_run(self) -> None:
         if self._at is _At.NAME and self._name:
-            self._check_name(bytes(self._name))
+            name, self._name = bytes(self._name), bytearray()
+            self._check_name(name)
         self._expect_tag()
 
     def _check_name(self, raw: bytes) -> None:

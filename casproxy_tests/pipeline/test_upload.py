@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -21,7 +22,7 @@ from casproxy.errors import (
 )
 from casproxy.pipeline.api import Expected, Limits, UploadSource
 from casproxy.pipeline.upload import upload
-from casproxy.storage.api import Backend, Ingest, NewResource, Resource
+from casproxy.storage.api import Backend, Ingest, NewResource, Piece, Resource
 from casproxy.storage.memory import MemoryBackend
 from casproxy_tests.cancellation import Run, cancel_everywhere
 from casproxy_tests.fakes.faulty_backend import Fault, FaultyBackend
@@ -299,6 +300,55 @@ async def test_a_store_that_stalls_is_sent_no_more_than_the_senders_window(piece
         await trio.testing.wait_all_tasks_blocked()
         assert sender.sent == sender.held == 200_000
         nursery.cancel_scope.cancel()
+
+
+class _Forgetful:
+    """An ``Ingest`` that keeps nothing; ``seen`` does not either."""
+
+    def __init__(self) -> None:
+        self.seen: list[weakref.ref[memoryview]] = []
+
+    async def write(self, piece: Piece) -> None:
+        await trio.lowlevel.checkpoint()
+        assert isinstance(piece, memoryview)  # bytes cannot be watched
+        self.seen.append(weakref.ref(piece))
+
+    async def commit(self, digest: Digest, size: int) -> Resource:
+        await trio.lowlevel.checkpoint()
+        return Resource(digest, "name", size)
+
+
+class _ForgetfulBackend(MemoryBackend):
+    """Its only ingest is ``_Forgetful``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ingested = _Forgetful()
+
+    @asynccontextmanager
+    async def ingest(self, resource: NewResource) -> AsyncIterator[Ingest]:
+        await trio.lowlevel.checkpoint()
+        yield self.ingested
+
+
+async def test_a_sender_that_pauses_has_nothing_held_that_the_store_took() -> None:
+    """Its credit is back, so these bytes are on nobody's budget: no stage's variables may keep them alive."""
+    backend = _ForgetfulBackend()
+    sender = Sender([memoryview(content(LIMITS.piece_size)) for _ in range(3)], silent=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(put, sender, backend, EMPTY_DIGEST)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sender.held == 0
+        assert [watched() for watched in backend.ingested.seen] == [None, None, None]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("queued_pieces", [0, 1])
+async def test_short_queues_are_no_deadlock(queued_pieces: int) -> None:
+    data = content(500_000)
+    sender, backend = Sender([data], window=100_000), MemoryBackend()
+    await put(sender, backend, Digest.of(data), limits=Limits(piece_size=16 * 1024, queued_pieces=queued_pieces))
+    assert await stored(backend, Digest.of(data)) == data
 
 
 @pytest.mark.parametrize("queued_pieces", [0, 2])
