@@ -17,6 +17,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from casproxy_tests.cas import believe_nobody
 from casproxy_tests.leaks import pytest_runtest_makereport  # noqa: F401 - a hook is found by its name here
 
 _SOAK = os.environ.get("CASPROXY_SOAK") == "1"
@@ -41,6 +42,13 @@ def _temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         patch.setenv("TMPDIR", str(directory))
         patch.setattr(tempfile, "tempdir", str(directory))
         yield directory
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_cas_of_the_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        believe_nobody(patch, tmp_path_factory.mktemp("cas"))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -38,6 +38,7 @@ from casproxy.wire.metadata import Metadata
 from casproxy.wire.status import StatusCode
 from casproxy_tests.app.serving import Serving, config_of, place_at, serving
 from casproxy_tests.cancellation.harness import Run, cancel_everywhere
+from casproxy_tests.cas import PLAIN
 
 WRITE = "/google.bytestream.ByteStream/Write"
 INFOZ = "/cas.v1.StatusService/Infoz"
@@ -58,7 +59,7 @@ def log_lines() -> Iterator[io.StringIO]:
 
 
 async def get(address: str, path: str) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=PLAIN, trust_env=False) as client:
         return await client.get(f"http://{address}{path}")
 
 

@@ -30,6 +30,7 @@ from casproxy_tests.app.serving import Serving, config_of, place_at, serving
 from casproxy_tests.auth import forge
 from casproxy_tests.auth.endpoint import Endpoint, document, named, open_endpoint
 from casproxy_tests.auth.mount import Mount
+from casproxy_tests.cas import PLAIN
 
 DESCRIBE = "/cas.v1.ResourceService/Describe"
 NOWHERE = resource_pb2.ResourceServiceDescribeRequest(digest=str(Digest.of(b"nowhere"))).SerializeToString()
@@ -119,7 +120,7 @@ class World:
 
     async def key_age(self, setting: str, at_least: float) -> None:
         """Wait until the metric says that the keys of ``setting`` are this old."""
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(verify=PLAIN, trust_env=False) as client:
             while True:
                 text = (await client.get(f"http://{self.server.metrics}/metrics")).text
                 assert not any(token in text for caller in self.callers.values() for token in caller.tokens)

@@ -19,6 +19,7 @@ from casproxy.auth.mint import generate_keypair, mint
 from casproxy.client import open_client
 from casproxy.digest import Digest
 from casproxy_tests.auth.endpoint import named, open_endpoint
+from casproxy_tests.cas import PLAIN
 from casproxy_tests.e2e.processes import PROGRAM, SLOWEST_SECONDS
 from casproxy_tests.fakes.registry import serve_registry
 from casproxy_tests.real import require_root
@@ -110,7 +111,10 @@ async def test_every_road_works_where_nothing_can_be_written(tmp_path: Path) -> 
 
     async with serve_registry() as registry, open_endpoint(named("other")) as publisher:
         conf = write_conf(tmp_path, registry.host, publisher.url, free_port())
-        async with running_read_only(conf) as server, httpx.AsyncClient(trust_env=False, timeout=60) as browser:
+        async with (
+            running_read_only(conf) as server,
+            httpx.AsyncClient(verify=PLAIN, trust_env=False, timeout=60) as browser,
+        ):
             async with open_client(server["grpc"], token(Role.UPLOADER), insecure=True) as client:
                 assert (await client.upload(CONTENT)).size == len(CONTENT)
                 assert (await client.describe(digest)).size == len(CONTENT)

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from casproxy.digest import Digest
+from casproxy_tests.cas import PLAIN
 from casproxy_tests.e2e.processes import (
     FREE_PORTS,
     PROGRAM,
@@ -59,9 +60,9 @@ def test_dev_json_tells_everything(dev: Dev) -> None:
     assert facts["grpc"].startswith("127.0.0.1:")
     assert "BEGIN PUBLIC KEY" in Path(facts["public_key"]).read_text()
     assert "BEGIN PRIVATE KEY" in Path(facts["private_key"]).read_text()
-    assert httpx.get(f"http://{facts['http']}/infoz", trust_env=False).json()["backends"] == ["FS", "OCI"]
-    assert httpx.get(f"http://{facts['http']}/statusz?readiness=1", trust_env=False).status_code == 200
-    scrape = httpx.get(f"http://{facts['metrics']}/metrics", trust_env=False).text
+    assert httpx.get(f"http://{facts['http']}/infoz", verify=PLAIN, trust_env=False).json()["backends"] == ["FS", "OCI"]
+    assert httpx.get(f"http://{facts['http']}/statusz?readiness=1", verify=PLAIN, trust_env=False).status_code == 200
+    scrape = httpx.get(f"http://{facts['metrics']}/metrics", verify=PLAIN, trust_env=False).text
     assert 'grpc_service="google.bytestream.ByteStream"' in scrape
     assert 'grpc_code="DataLoss"' in scrape
 

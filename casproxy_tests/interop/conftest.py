@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from casproxy_tests.cas import machines_environment
 from casproxy_tests.interop.programs import ROOT, python
 from casproxy_tests.real import require_real
 
@@ -16,7 +17,9 @@ def grpc_go(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The command line of ``contrib/interop/go``."""
     go = require_real("go", "building grpc-go's side of the interoperability tests")
     built = tmp_path_factory.mktemp("go") / "peer"
-    subprocess.run([go, "build", "-o", built, "."], cwd=ROOT / "contrib/interop/go", check=True)
+    subprocess.run(
+        [go, "build", "-o", built, "."], cwd=ROOT / "contrib/interop/go", env=machines_environment(), check=True
+    )
     return [str(built)]
 
 
@@ -29,7 +32,12 @@ def grpc_js(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     for source in (ROOT / "contrib/interop/js").iterdir():
         if source.is_file():
             shutil.copy(source, place)
-    subprocess.run([npm, "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=place, check=True)
+    subprocess.run(
+        [npm, "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"],
+        cwd=place,
+        env=machines_environment(),
+        check=True,
+    )
     return [str(node), str(place / "peer.js")]
 
 

@@ -29,6 +29,7 @@ from casproxy.observe.facts import Caller, Downloaded, Fact, Uploaded
 from casproxy.observe.nats import parse_servers
 from casproxy_tests.app.serving import config_of, serving
 from casproxy_tests.cancellation.harness import Run, cancel_everywhere
+from casproxy_tests.cas import PLAIN
 from casproxy_tests.real.certificates import client_context, write_server_files
 from casproxy_tests.real.gate import Gate
 from casproxy_tests.real.nats import VERSIONS, Nats, running_nats
@@ -98,7 +99,7 @@ async def test_uploads_and_downloads_arrive_in_the_originals_form(place: Place, 
             await client.upload(content, name="another name")
         async with open_client(server.grpc, place.downloader_token, insecure=True) as client:
             await client.download(digest, discard)
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(verify=PLAIN, trust_env=False) as http:
             url = f"http://{server.http}/download/{digest}"
             part = {"range": "bytes=0-9", "authorization": f"Bearer {place.downloader_token}"}
             assert (await http.get(url, headers=part)).status_code == 206

@@ -29,6 +29,7 @@ from casproxy.rpc.errors import RpcError
 from casproxy.wire.status import StatusCode
 from casproxy_tests.app.serving import Serving, config_of, place_at, serving
 from casproxy_tests.architecture import ROOT
+from casproxy_tests.cas import PLAIN
 from casproxy_tests.fakes.call import WRITE
 from casproxy_tests.fakes.otlp import otlp_receiver
 from casproxy_tests.real.certificates import authority, write_server_files
@@ -97,7 +98,7 @@ async def _report_the_lag_of_a_good_day(report: Callable[[float], None]) -> None
 async def _live_an_hour(server: Serving, place: Place, tls: ssl.SSLContext) -> Hour:
     began = time.time() - (MINUTES + 1) * 60
     async with (
-        httpx.AsyncClient(trust_env=False) as http,
+        httpx.AsyncClient(verify=PLAIN, trust_env=False) as http,
         open_client(server.grpc, place.uploader_token, tls=tls) as uploader,
         open_client(server.grpc, place.downloader_token, tls=tls) as downloader,
     ):

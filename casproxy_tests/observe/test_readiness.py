@@ -22,6 +22,7 @@ from casproxy.config.model import CredentialsService, Readiness, SecretCache, Va
 from casproxy.dev.place import ORG_ID, Place
 from casproxy.rpc.errors import RpcError
 from casproxy_tests.app.serving import Serving, config_of, serving
+from casproxy_tests.cas import PLAIN
 from casproxy_tests.e2e.processes import PROGRAM
 from casproxy_tests.real.gate import Gate
 from casproxy_tests.real.openbao import OpenBao, running_openbao
@@ -52,7 +53,7 @@ def uploader(place: Place) -> str:
 
 
 async def ready(server: Serving) -> bool:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=PLAIN, trust_env=False) as client:
         return (await client.get(f"http://{server.http}/statusz?readiness=1")).status_code == 200
 
 
@@ -64,7 +65,7 @@ async def seconds_until(server: Serving, *, want: bool) -> float:
 
 
 async def gauge(server: Serving, name: str) -> float:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=PLAIN, trust_env=False) as client:
         text = (await client.get(f"http://{server.metrics}/metrics")).text
     [value] = [line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")]
     return float(value)

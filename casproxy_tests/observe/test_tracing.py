@@ -32,6 +32,7 @@ from casproxy.rpc.channel import open_channel
 from casproxy.rpc.errors import RpcError
 from casproxy.wire.metadata import Metadata
 from casproxy_tests.app.serving import Serving, config_of, serving
+from casproxy_tests.cas import PLAIN
 from casproxy_tests.fakes.otlp import OtlpReceiver, otlp_receiver
 from casproxy_tests.real.process import free_port
 from casproxy_tests.real.registry import running_registry
@@ -113,7 +114,7 @@ async def test_a_download_over_http_is_one_trace(place: Place, receiver: OtlpRec
     async with serving(traced(config_of(place), receiver.address)) as server:
         async with open_client(server.grpc, place.uploader_token, insecure=True) as client:
             await client.upload(b"content")
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(verify=PLAIN, trust_env=False) as http:
             url = f"http://{server.http}/download/{digest}"
             answer = await http.get(url, params={"t": place.downloader_token}, headers={"traceparent": SAMPLED})
             assert answer.content == b"content"

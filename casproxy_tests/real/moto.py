@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 import httpx
 
+from casproxy_tests.cas import PLAIN
 from casproxy_tests.real.process import free_port, python, require_package, running
 
 REGION = "eu-west-1"
@@ -105,7 +106,7 @@ def running_moto() -> Iterator[Moto]:
 
     def ready() -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/moto-api/", trust_env=False).status_code == 200
+            return httpx.get(f"http://127.0.0.1:{port}/moto-api/", verify=PLAIN, trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
 

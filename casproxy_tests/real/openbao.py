@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from casproxy_tests.cas import PLAIN
 from casproxy_tests.real.process import free_port, require_package, running, wait_until
 
 _CONFIG = """\
@@ -38,6 +39,7 @@ class OpenBao:
             f"http://127.0.0.1:{self.port}/v1/{path}",
             json=body,
             headers={"X-Vault-Token": self.root_token},
+            verify=PLAIN,
             trust_env=False,
             timeout=30,
         )
@@ -79,7 +81,7 @@ class OpenBao:
         headers = {"X-Vault-Token": self.root_token} if self.root_token else {}
         url = f"http://127.0.0.1:{self.port}/v1/{path}"
         try:
-            return httpx.get(url, headers=headers, trust_env=False, timeout=30).status_code
+            return httpx.get(url, headers=headers, verify=PLAIN, trust_env=False, timeout=30).status_code
         except httpx.TransportError:
             return 0
 

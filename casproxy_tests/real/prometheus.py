@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from casproxy_tests.cas import PLAIN
 from casproxy_tests.real import require_real
 from casproxy_tests.real.process import free_port, running
 
@@ -33,7 +34,9 @@ class Prometheus:
     def query(self, expression: str, at: float) -> list[Any]:
         """The samples of an instant query, at ``at`` seconds since the epoch."""
         url = f"http://127.0.0.1:{self.port}/api/v1/query"
-        answer = httpx.get(url, params={"query": expression, "time": str(at)}, trust_env=False, timeout=30).json()
+        answer = httpx.get(
+            url, params={"query": expression, "time": str(at)}, verify=PLAIN, trust_env=False, timeout=30
+        ).json()
         assert answer["status"] == "success", f"{expression}: {answer}"
         found: list[Any] = answer["data"]["result"]
         return found
@@ -57,7 +60,9 @@ def running_prometheus(directory: Path, scrapes: Mapping[float, str]) -> Iterato
 
 def _ready(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/-/ready", trust_env=False, timeout=30).status_code == 200
+        return (
+            httpx.get(f"http://127.0.0.1:{port}/-/ready", verify=PLAIN, trust_env=False, timeout=30).status_code == 200
+        )
     except httpx.TransportError:
         return False
 

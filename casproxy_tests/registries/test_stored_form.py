@@ -16,6 +16,7 @@ import trio
 from casproxy.digest import Digest
 from casproxy.errors import ArtifactNotFound
 from casproxy.storage.api import Backend, Resource
+from casproxy_tests.cas import PLAIN
 from casproxy_tests.conformance.traffic import MIB, content, get, put
 from casproxy_tests.fakes.oci import open_process
 from casproxy_tests.fakes.registry import smoke
@@ -42,7 +43,7 @@ async def backend(registry: RealRegistry) -> AsyncIterator[Backend]:
 
 @pytest.fixture
 async def http(registry: RealRegistry) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=registry.url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=registry.url, verify=PLAIN, trust_env=False) as client:
         yield client
 
 

@@ -18,6 +18,7 @@ from casproxy.dev.place import SECRET_ID, Place
 from casproxy.digest import Digest
 from casproxy.errors import ConfigError
 from casproxy_tests.app.serving import Serving, config_of, place_at, serving
+from casproxy_tests.cas import PLAIN
 from casproxy_tests.secrets.rigs import PREFIX, VaultRig
 
 CROWD = 1_000
@@ -36,7 +37,7 @@ def with_vault(place: Place, vault: VaultRig, *, ttl: float = 60.0) -> Config:
 
 
 async def counted(server: Serving, result: str) -> float:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=PLAIN, trust_env=False) as client:
         text = (await client.get(f"http://{server.metrics}/metrics")).text
     [line] = [
         line for line in text.splitlines() if line.startswith(f'casproxy_secret_cache_total{{result="{result}"}}')

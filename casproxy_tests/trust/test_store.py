@@ -16,6 +16,7 @@ import structlog
 from casproxy.errors import ConfigError
 from casproxy.observe import log
 from casproxy.trust import Places, TrustStore, open_trust
+from casproxy_tests.cas import machines_environment
 from casproxy_tests.real.certificates import new_authority
 from casproxy_tests.trust.places import PLACES, Machine, machine
 
@@ -123,5 +124,5 @@ def test_the_bundle_is_a_file_that_nobody_can_find_later(strangers: Machine) -> 
 
 
 def test_this_machine_has_a_store() -> None:
-    with open_trust() as trust:
+    with open_trust(environ=machines_environment()) as trust:
         assert len(believed(trust)) > 50

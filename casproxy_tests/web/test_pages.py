@@ -18,6 +18,7 @@ from casproxy.web.asgi import Page, Request, Response, pages
 from casproxy.web.exposition import metrics_pages
 from casproxy.web.server import HttpSettings, serve_http
 from casproxy.web.status import status_pages
+from casproxy_tests.cas import PLAIN
 
 
 @asynccontextmanager
@@ -27,7 +28,7 @@ async def serving(routes: Mapping[str, Page]) -> AsyncIterator[httpx.AsyncClient
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(serve_http, pages(routes), listener, stop)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", verify=PLAIN, trust_env=False) as client:
             yield client
         stop.set()
 

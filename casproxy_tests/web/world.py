@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -29,6 +28,7 @@ from casproxy.storage.oci.staging import Staging
 from casproxy.web.port import Dependencies, PortSettings, http_app
 from casproxy.web.server import HttpSettings, serve_http
 from casproxy.wire.budget import Budget
+from casproxy_tests.cas import PLAIN
 from casproxy_tests.fakes.faulty_backend import Fault, FaultyBackend
 
 SECRET_ID = "tenant/one"
@@ -109,8 +109,7 @@ class World:
 
     @asynccontextmanager
     async def client(self, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
-        plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # nothing here is TLS: no time for CA files
-        async with httpx.AsyncClient(base_url=self.url, verify=plain, trust_env=False, timeout=30, **options) as client:
+        async with httpx.AsyncClient(base_url=self.url, verify=PLAIN, trust_env=False, timeout=30, **options) as client:
             yield client
 
     async def get(self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> httpx.Response:

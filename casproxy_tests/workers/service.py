@@ -25,6 +25,7 @@ from casproxy.gob import encode_resource_name
 from casproxy.rpc.api import ClientCall
 from casproxy.rpc.channel import open_channel
 from casproxy.wire.metadata import Metadata
+from casproxy_tests.cas import PLAIN
 from casproxy_tests.e2e.processes import PROGRAM
 
 WRITE = "/google.bytestream.ByteStream/Write"
@@ -99,7 +100,7 @@ class Service:
 
     async def get(self, port: str, path: str) -> httpx.Response:
         """One request on a connection of its own."""
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(verify=PLAIN, trust_env=False) as client:
             return await client.get(f"http://{await self.address(port)}{path}", timeout=30)
 
     async def scrape(self) -> dict[str, float]:
