@@ -47,7 +47,8 @@ class Pair:
 
     def send(self, frames: list[bytes], rnd: random.Random) -> bool:
         """One round; False when it ended the connection."""
-        discarding = {i for i in range(1, 200, 2) if self.fast._stream_closed_by(i) is StreamClosedBy.SEND_RST_STREAM}
+        ids = range(1, min(200, self.fast.highest_inbound_stream_id + 1), 2)
+        discarding = {i for i in ids if self.fast._stream_closed_by(i) is StreamClosedBy.SEND_RST_STREAM}
         plain_events: list[object] = []
         fast_events: list[object] = []
         plain_error = fast_error = None
