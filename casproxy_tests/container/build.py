@@ -1,7 +1,8 @@
 """Owns building the image on a machine without an engine and without an image registry: debootstrap and buildah.
 
 The base is what ``debian:bookworm-slim`` is made from. Everything lies in one directory; nothing of the machine's own
-images is touched. Refuses to know how a container is run.
+images is touched. Refuses to know how a container is run. ``python3 -m casproxy_tests.container.build DIRECTORY`` does
+it ahead of the tests, before any package is installed: only the standard library is imported here.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from casproxy_tests.real import require_real, require_root
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "localhost/debian:bookworm-slim"
@@ -35,16 +34,22 @@ class Image:
     directory: Path
 
 
-@contextmanager
-def built_image(directory: Path) -> Iterator[Image]:
-    """Build in ``directory``, which is emptied at the end."""
-    require_root("building an image")
-    for program in ("buildah", "debootstrap"):
-        require_real(program, "building an image")
+def build(directory: Path) -> None:
+    """The image, into ``directory``, which is gone if that fails. Needs root, buildah and debootstrap."""
     buildah = _Buildah(directory)
     try:
         _make_base(buildah, directory / "base")
         _build(buildah, directory)
+    except BaseException:
+        shutil.rmtree(directory)
+        raise
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[Image]:
+    """What ``build`` left in ``directory``, which is emptied at the end."""
+    buildah = _Buildah(directory)
+    try:
         container = buildah.run("from", TAG)
         inspected = json.loads(buildah.run("inspect", "--type", "image", TAG))
         yield Image(Path(buildah.run("mount", container)), inspected["Docker"]["config"], directory)
@@ -110,3 +115,8 @@ def _output(command: Sequence[str | Path]) -> str:
     )
     assert done.returncode == 0, f"{command[0]} {command[-1]}: {(done.stdout + done.stderr)[-3000:]}"
     return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).mkdir(parents=True)
+    build(Path(sys.argv[1]).absolute())

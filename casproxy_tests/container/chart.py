@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import trio
 
 from casproxy.auth.claims import Claims, Role
 from casproxy.auth.mint import generate_keypair, mint
+from casproxy_tests.cas import PLAIN
 from casproxy_tests.container.build import Image
 from casproxy_tests.container.runc import Container, Settings, running_container
 from casproxy_tests.real.certificates import authority, client_context, localhost
@@ -56,13 +57,44 @@ class Pod:
         return context
 
     async def get(self, path: str, *, port: int | None = None) -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(verify=PLAIN, trust_env=False) as client:
             return await client.get(f"http://127.0.0.1:{port or self.http}{path}")
 
 
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """What is the same for each container of a deployment: its files, ports and counterparts."""
+
+    image: Image
+    directory: Path
+    settings: Settings
+    ports: Mapping[str, int]
+    registry: RealRegistry
+    tokens: Mapping[Role, str]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Pod]:
+        """A container; drained at the end, and then its exit code is 0."""
+        began = time.monotonic()
+        with running_container(self.image, self.directory, self.settings) as container:
+            await _until_ready(container, self.ports["http"])
+            yield Pod(
+                container=container,
+                registry=self.registry,
+                grpc=self.ports["grpc"],
+                http=self.ports["http"],
+                metrics=self.ports["http_metrics"],
+                uploader=self.tokens[Role.UPLOADER],
+                downloader=self.tokens[Role.DOWNLOADER],
+                seconds=time.monotonic() - began,
+            )
+            code = await trio.to_thread.run_sync(container.stop)
+            assert code == 0, container.log.read_text()[-3000:]
+
+
 @asynccontextmanager
-async def running_pod(image: Image, directory: Path, openbao: OpenBao, *, cpus: float = 0.0) -> AsyncIterator[Pod]:
-    """The image as the chart would run it; drained at the end, and then its exit code is 0. ``cpus`` 0: no limit."""
+async def installed(image: Image, directory: Path, openbao: OpenBao, *, cpus: float = 0.0) -> AsyncIterator[Chart]:
+    """The image as the chart would run it, again and again. ``cpus`` 0: no limit."""
     private, public = generate_keypair()
     ports = {name: free_port() for name in ("grpc", "http", "http_metrics")}
     async with running_registry(directory / "registry", Access.BEARER_TLS) as registry:
@@ -70,23 +102,14 @@ async def running_pod(image: Image, directory: Path, openbao: OpenBao, *, cpus: 
         await trio.to_thread.run_sync(openbao.ask, "POST", f"secret/data/{_PREFIX}/tenant", {"data": secret})
         mounts = _mounts(directory, _server_yaml(ports), _secret_yaml(openbao), public)
         settings = Settings(mounts, {"CHART_VERSION": CHART_VERSION}, MEMORY, cpus)
-        began = time.monotonic()
-        with running_container(image, directory, settings) as container:
-            await _until_ready(container, ports["http"])
-            seconds = time.monotonic() - began
-            tokens = {role: _token(private, role) for role in Role}
-            yield Pod(
-                container=container,
-                registry=registry,
-                grpc=ports["grpc"],
-                http=ports["http"],
-                metrics=ports["http_metrics"],
-                uploader=tokens[Role.UPLOADER],
-                downloader=tokens[Role.DOWNLOADER],
-                seconds=seconds,
-            )
-            code = await trio.to_thread.run_sync(container.stop)
-            assert code == 0, container.log.read_text()[-3000:]
+        yield Chart(image, directory, settings, ports, registry, {role: _token(private, role) for role in Role})
+
+
+@asynccontextmanager
+async def running_pod(image: Image, directory: Path, openbao: OpenBao, *, cpus: float = 0.0) -> AsyncIterator[Pod]:
+    """One container of it."""
+    async with installed(image, directory, openbao, cpus=cpus) as chart, chart.running() as pod:
+        yield pod
 
 
 def _mounts(directory: Path, server: object, secret: object, public_key: bytes) -> dict[str, Path]:
@@ -141,7 +164,7 @@ def _token(private: bytes, role: Role) -> str:
 
 async def _until_ready(container: Container, port: int) -> None:
     with trio.move_on_after(_READY_SECONDS):
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(verify=PLAIN, trust_env=False) as client:
             while not await _passes(client, f"http://127.0.0.1:{port}/statusz?readiness=1"):
                 assert container.process.poll() is None, container.log.read_text()[-3000:]
                 await trio.sleep(0.01)
