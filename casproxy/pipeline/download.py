@@ -31,6 +31,7 @@ from casproxy.pipeline.lookup import describe
 from casproxy.pipeline.pieces import split
 from casproxy.pipeline.run import one_cause, reason, run_stages
 from casproxy.storage.api import Backend, Piece
+from casproxy.turns import give_way
 
 UNBOUNDED: Final = Unbounded()
 
@@ -240,6 +241,7 @@ class _HashStage:
         if not self._plan.verified:
             await self._verified.send(piece)
             return
+        await give_way()
         self._sha256.update(piece)
         if self._held:
             await self._verified.send(self._held)

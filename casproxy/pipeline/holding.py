@@ -44,6 +44,9 @@ class Account(Protocol):
     def charge(self, size: int) -> None:
         """Hold ``size`` bytes more; fewer when it is negative."""
 
+    def rest(self, size: int) -> None:
+        """``size`` bytes more of these are not read ahead, but held from the beginning; fewer when it is negative."""
+
 
 class Accounts(Protocol):
     """The budget of the process."""
@@ -59,6 +62,9 @@ class Unbounded:
 
     def charge(self, size: int) -> None:
         """See ``Account.charge``."""
+
+    def rest(self, size: int) -> None:
+        """See ``Account.rest``."""
 
 
 @contextmanager
@@ -84,6 +90,7 @@ class Holding:
         self._charged = FLOOR
         self._freed = trio.lowlevel.ParkingLot()
         account.charge(FLOOR)
+        account.rest(FLOOR)
 
     @property
     def may_take(self) -> int:
@@ -117,6 +124,7 @@ class Holding:
     def close(self) -> None:
         """The transfer is over."""
         self._account.charge(-self._charged)
+        self._account.rest(-FLOOR)
         self._charged = 0
 
     def _charge(self) -> None:

@@ -31,6 +31,7 @@ from casproxy.pipeline.chunk import Chunker
 from casproxy.pipeline.handover import Handover
 from casproxy.pipeline.run import one_cause, run_stages
 from casproxy.storage.api import Backend, Ingest, NewResource, Piece, Resource
+from casproxy.turns import give_way
 
 
 async def upload(
@@ -74,6 +75,7 @@ async def _transfer(source: UploadSource, ingest: Ingest, expected: Expected, li
 async def _hash_pieces(chunked: Handover, hashed: Handover, content: _Content) -> None:
     try:
         while (piece := await chunked.receive()) is not None:
+            await give_way()
             content.add(piece)
             await hashed.send(piece)
             del piece  # or a sender that pauses would have it held until the next

@@ -22,6 +22,7 @@ from casproxy.rpc.patience import ConnectionTimeouts, Expired, Patience
 from casproxy.rpc.stream import MessageStream
 from casproxy.rpc.transport import Transport
 from casproxy.sockets import Received
+from casproxy.waiter import Waiter
 from casproxy.wire import events
 from casproxy.wire.errors import ConnectionBroken
 from casproxy.wire.protocol import Protocol
@@ -76,6 +77,7 @@ class Connection:
         self._patience = Patience(timeouts, trio.current_time())
         self._on_limit = on_limit
         self._credit_queue = CreditQueue(protocol)
+        self._reader_waits = Waiter()
         self._writer_parked = trio.lowlevel.ParkingLot()
         self._closing = False
         self._reader_done = False
@@ -151,7 +153,7 @@ class Connection:
                 self._dispatch(event, owner)
             self.wake_writer()
             while self.protocol.congested or self.protocol.output_size > OUTPUT_LIMIT:
-                await self.output_drained.park()
+                await self._reader_waits.wait()
             for _ in range(NOISY_WAIT if self.protocol.noisy else int(self.protocol.pending)):
                 await trio.lowlevel.checkpoint()
             if not self.protocol.pending:
@@ -234,4 +236,5 @@ class Connection:
                     self.limit_reached("slow_reader")
                 return
             self.protocol.written()
-            self.output_drained.unpark_all()
+            self.output_drained.unpark()  # the first who waits; it wakes the next when there is room left
+            self._reader_waits.wake()

@@ -29,8 +29,8 @@ OUTPUT_HIGH_WATER = 1024 * 1024
 class MessageStream:
     """Both directions of one stream.
 
-    ``wake_writer`` tells the connection that output is queued; ``output_drained`` is unparked when it was written;
-    ``credit_queue`` is where streams wait for the connection's window.
+    ``wake_writer`` tells the connection that output is queued; ``output_drained`` is where senders wait until it was
+    written, woken one after the other; ``credit_queue`` is where streams wait for the connection's window.
     """
 
     __slots__ = (
@@ -265,12 +265,13 @@ class MessageStream:
                 self._wake_writer()
         finally:
             self._credit_queue.pass_on()
+            self._wake_next_sender()
 
     async def _wait_for_capacity(self) -> int:
         while True:
             if self.send_stopped or not self._protocol.can_send(self.id):
                 raise self.gone or StreamGone(0)
-            if self._protocol.output_size >= OUTPUT_HIGH_WATER or self._protocol.output_room <= 0:
+            if not self._output_has_room():
                 await self._output_drained.park()
                 continue
             capacity = self._protocol.capacity(self.id)
@@ -280,7 +281,16 @@ class MessageStream:
                 self._credit_queue.join(self)
             else:
                 self._credit_queue.pass_on()
+            self._wake_next_sender()
             await self._sendable.wait()
+
+    def _output_has_room(self) -> bool:
+        return self._protocol.output_size < OUTPUT_HIGH_WATER and self._protocol.output_room > 0
+
+    def _wake_next_sender(self) -> None:
+        """Room that this stream leaves is for one that waits: woken all at once, most would only go to wait again."""
+        if self._output_drained and self._output_has_room():
+            self._output_drained.unpark()
 
 
 def _split(views: list[memoryview], size: int) -> list[Buffer]:

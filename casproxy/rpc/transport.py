@@ -10,6 +10,7 @@ import trio
 
 from casproxy.sockets import Received, make_room_for_near_peer, receive_nowait, receive_some, send_nowait
 from casproxy.tls import TlsStream
+from casproxy.turns import give_way
 from casproxy.wire.framing import Buffer
 
 GATHER: Final = 256
@@ -85,6 +86,7 @@ def _joined(buffers: list[Buffer]) -> list[Buffer]:
 async def _send_gathered(stream: trio.SocketStream, buffers: deque[Buffer], patience: float) -> None:
     await trio.lowlevel.checkpoint_if_cancelled()
     while buffers:
+        await give_way()
         sent = send_nowait(stream, list(islice(buffers, GATHER)))
         if not sent:
             with trio.fail_after(patience):

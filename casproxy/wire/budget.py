@@ -44,12 +44,14 @@ class Budget:
 class Account:
     """What one payer exposes. Whoever charges it holds it, and takes off in the end what it has put on."""
 
-    __slots__ = ("__weakref__", "budget", "exposed", "payer")
+    __slots__ = ("__weakref__", "budget", "exposed", "payer", "resting")
 
     def __init__(self, budget: Budget, payer: Hashable) -> None:
         self.budget = budget
         self.payer = payer
         self.exposed = 0
+        self.resting = 0
+        """Of ``exposed``, what transfers are charged because they have begun."""
 
     @property
     def room(self) -> int:
@@ -61,15 +63,20 @@ class Account:
     def room_ahead(self) -> int:
         """Bytes it may take in before they are needed: what is convenient leaves room for what has yet to begin.
 
-        Alone it comes to rest at an eighth of the budget; up to a half is for windows, and for what begins.
+        Alone it comes to rest at an eighth of the budget; up to a half is for windows, and for what begins. What rests
+        does not count: a thousand downloads at once would all be left to read crumbs.
         """
-        return max(0, self.budget.free // 7 - self.exposed) // 2
+        return max(0, self.budget.free // 7 - (self.exposed - self.resting)) // 2
 
     @property
     def tight(self) -> bool:
         """Windows shrink back: hardly anything is free, or this account has more than its share by a sixteenth."""
         free, total = self.budget.free, self.budget.total
         return free * 4 < total or (self.payer is not None and (self.exposed - free) * 16 > total)
+
+    def rest(self, size: int) -> None:
+        """``size`` bytes more of what is charged are for having begun; fewer when it is negative."""
+        self.resting += size
 
     def charge(self, size: int) -> None:
         """Expose ``size`` bytes more; fewer when it is negative."""

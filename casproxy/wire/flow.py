@@ -8,8 +8,9 @@ A byte of a DATA frame costs credit twice, on its stream and on its connection (
 
 So a stream that nobody reads keeps its bytes and its credit to itself, and its neighbours on the connection go on.
 
-Windows start small and double each time a whole window was used, while the budget has room; when it is tight, stream
-windows shrink back. The budget bounds what peers CAN make this process hold, not only what it holds now::
+Windows start small and grow when a whole window was used, a stream's fourfold and a connection's twofold, while the
+budget has room; when it is tight, stream windows shrink back. The budget bounds what peers CAN make this process hold,
+not only what it holds now::
 
     exposure of a connection = held + min(its credit, the credit of all its streams), less a floor of 64 KiB,
                                + what is queued for a peer that does not read
@@ -36,6 +37,9 @@ FLOOR = 65_535
 """Bytes each connection may hold whatever the budget says, so that all make progress: HTTP/2's initial window."""
 LEAST_UPDATE = 16 * 1024
 """Smaller updates of a connection's window wait for more: they would make the peer send crumbs."""
+
+GROWTH = 4
+"""A stream's window becomes this many times as large when all of it was used: 1 MiB takes three turns, not five."""
 
 SHARE = 4
 """A connection's exposure is at most the room of its account, divided by this."""
@@ -167,7 +171,7 @@ class ReceiveCredit:
             window.pending -= excess
         elif window.turnover >= window.target:
             window.turnover = 0
-            growth = min(window.target, self._largest - window.target, self._headroom)
+            growth = min((GROWTH - 1) * window.target, self._largest - window.target, self._headroom)
             window.target += growth
             window.pending += growth
 

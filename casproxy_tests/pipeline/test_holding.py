@@ -112,7 +112,7 @@ def test_where_there_is_no_room_at_all_nothing_begins() -> None:
 
 
 async def test_who_waits_is_woken_by_what_leaves() -> None:
-    budget = Budget(20 * FLOOR)
+    budget = Budget(30 * LEAST)
     with holding(budget.account(TENANT)) as held:
         for _ in range(4):
             assert held.may_take >= LEAST

@@ -14,7 +14,7 @@ from casproxy.auth.claims import Role
 from casproxy.digest import Digest
 from casproxy.errors import ArtifactNotFound, BackendUnavailable
 from casproxy.pipeline.api import Limits
-from casproxy.pipeline.holding import LEAST
+from casproxy.pipeline.holding import FLOOR, LEAST
 from casproxy.storage.memory import MemoryBackend
 from casproxy.storage.wrappers.flights import SharedBackend
 from casproxy_tests.fakes.faulty_backend import Fault
@@ -270,7 +270,7 @@ async def test_a_store_that_hangs_is_sent_no_more_than_there_is_room_for() -> No
         nursery.start_soon(begin, stream, f"/upload/{Digest.of(CONTENT)}", f"content-length: {len(CONTENT)}", CONTENT)
         await server.store.faults[0].reached.wait()
         await until(lambda: server.budget.account(SECRET_ID).room_ahead < LEAST)
-        assert server.budget.exposed <= 400_000
+        assert server.budget.exposed <= 2_400_000 // 8 + 2 * FLOOR
         nursery.cancel_scope.cancel()
 
 

@@ -120,16 +120,15 @@ async def row_11(plan: Plan, table: Table, server: LocalServer) -> None:
 
 
 async def row_13(plan: Plan, table: Table, server: LocalServer) -> None:
-    """CPU per GB and per call, from one stream to a thousand and from small artifacts to large ones."""
+    """CPU per GB and per call, from one stream to a thousand and from small artifacts to large ones, one at a time."""
     target = server.target("MEMORY")
     for scenario in (Scenario.UPLOAD, Scenario.DOWNLOAD):
-        one = Load(scenario, size=plan.big // 2, concurrency=1, count=1)
         many = Load(scenario, size=MIB, concurrency=1000, connections=4, count=1000)
-        small = Load(scenario, size=MIB, concurrency=1, count=plan.big // 4 // MIB)
+        one = Load(scenario, size=MIB, concurrency=1, count=plan.big // 4 // MIB)
         large = Load(scenario, size=plan.large, concurrency=1, count=1)
         await _growth(plan, table, target, f"{scenario}, CPU per GB, 1000 streams to 1", many, one, _per_gb)
         await _growth(
-            plan, table, target, f"{scenario}, CPU per GB, 1 MiB to {plan.large // MIB} MiB", small, large, _per_gb
+            plan, table, target, f"{scenario}, CPU per GB, 1 MiB to {plan.large // MIB} MiB", one, large, _per_gb
         )
     one = Load(Scenario.DESCRIBE, size=4096, concurrency=4, duration=plan.seconds)
     many = Load(Scenario.DESCRIBE, size=4096, concurrency=1000, connections=4, duration=plan.seconds)

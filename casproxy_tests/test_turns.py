@@ -1,0 +1,57 @@
+"""``casproxy.turns``: a turn of the event loop ends when it has lasted long, and not before."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import trio
+
+from casproxy import turns
+
+
+async def test_large_pieces_of_work_share_turns_and_none_is_longer_than_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each piece takes a millisecond of a clock of ours: three fit into a turn, the fourth goes to the next."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    turns_taken: list[list[int]] = [[]]
+
+    class Counter(trio.abc.Instrument):
+        def after_io_wait(self, timeout: float) -> None:
+            turns_taken.append([])
+
+    async def work(number: int) -> None:
+        await turns.give_way()
+        clock[0] += 0.00101
+        turns_taken[-1].append(number)
+
+    await turns.give_way()
+    trio.lowlevel.add_instrument(counter := Counter())
+    async with trio.open_nursery() as nursery:
+        for number in range(12):
+            nursery.start_soon(work, number)
+    trio.lowlevel.remove_instrument(counter)
+    assert sorted(number for turn in turns_taken for number in turn) == list(range(12))
+    assert max(map(len, turns_taken)) == 3
+
+
+async def test_in_a_short_turn_nobody_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is no checkpoint then, not even for who is cancelled."""
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
+    await trio.lowlevel.checkpoint()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await turns.give_way()
+    assert not scope.cancelled_caught
+
+
+async def test_whoever_gives_way_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    await turns.give_way()
+    now = time.perf_counter()
+    monkeypatch.setattr(time, "perf_counter", lambda: now + 3600)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await turns.give_way()
+    assert scope.cancelled_caught
