@@ -29,7 +29,7 @@ from casproxy.errors import AlreadyStored, DigestMismatch, InvalidRequest, SizeL
 from casproxy.pipeline.api import Expected, Limits, UploadSource
 from casproxy.pipeline.chunk import Chunker
 from casproxy.pipeline.handover import Handover
-from casproxy.pipeline.run import one_cause, run_stages
+from casproxy.pipeline.run import Stage, one_cause, run_stages
 from casproxy.storage.api import Backend, Ingest, NewResource, Piece, Resource
 from casproxy.turns import give_way
 
@@ -51,8 +51,10 @@ async def upload(
     with one_cause():
         try:
             async with _released(backend, resource, limits) as ingest:
-                size = await _transfer(source, ingest, expected, limits)
-                stored = await ingest.commit(expected.digest, size)
+                content = _Content(expected)
+                await run_stages(**_stages(source, ingest, content, limits))
+                content.verify()  # here, not in its stage: a handover also ends when the stage before it fails
+                stored = await ingest.commit(expected.digest, content.size)
         except AlreadyStored as found:
             if expected.size not in (None, found.size):
                 raise InvalidRequest(f"size mismatch: got={found.size}, want={expected.size}") from found
@@ -60,16 +62,14 @@ async def upload(
     return stored
 
 
-async def _transfer(source: UploadSource, ingest: Ingest, expected: Expected, limits: Limits) -> int:
-    """Move all bytes into ``ingest``, verified; returns their number."""
-    chunked, hashed, content = Handover(limits.queued_pieces), Handover(limits.queued_pieces), _Content(expected)
-    await run_stages(
-        chunk=Chunker(source, chunked, limits).run,
-        hash=partial(_hash_pieces, chunked, hashed, content),
-        ingest=partial(_ingest_pieces, hashed, ingest, source),
-    )
-    content.verify()  # here, not in its stage: a handover also ends when the stage before it fails
-    return content.size
+def _stages(source: UploadSource, ingest: Ingest, content: _Content, limits: Limits) -> dict[str, Stage]:
+    """What moves all bytes into ``ingest`` and takes their measure in ``content``."""
+    chunked, hashed = Handover(limits.queued_pieces), Handover(limits.queued_pieces)
+    return {
+        "chunk": Chunker(source, chunked, limits).run,
+        "hash": partial(_hash_pieces, chunked, hashed, content),
+        "ingest": partial(_ingest_pieces, hashed, ingest, source),
+    }
 
 
 async def _hash_pieces(chunked: Handover, hashed: Handover, content: _Content) -> None:
