@@ -41,6 +41,8 @@ class TlsStream(trio.abc.Stream):
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
         self._sending = trio.Lock()  # reading may have to answer too (key update)
+        self.failure: ssl.SSLError | None = None
+        """What broke TLS after the handshake. In TLS 1.3 that is also where a server refuses a client's certificate."""
 
     async def handshake(self) -> None:
         """Complete the handshake."""
@@ -88,6 +90,7 @@ class TlsStream(trio.abc.Stream):
             except ssl.SSLError as error:
                 if records:  # what is whole counts; the error comes again with the next call
                     return records, size, False
+                self.failure = error
                 raise trio.BrokenResourceError(f"TLS failed: {error.reason or error}") from error
             if not record:
                 return records, size, True

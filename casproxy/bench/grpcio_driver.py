@@ -137,8 +137,10 @@ async def open_grpcio(target: Target, load: Load, pattern: Pattern) -> AsyncIter
 def _channel(grpc: Any, target: Target) -> Any:
     if target.tls is None:
         return grpc.insecure_channel(str(target.address), _OPTIONS)
-    roots = None if target.ca_file is None else target.ca_file.read_bytes()
-    return grpc.secure_channel(str(target.address), grpc.ssl_channel_credentials(roots), _OPTIONS)
+    files = target.tls_files
+    key = files.key or files.cert  # or it is in one file with its certificate
+    roots, key_pem, chain = (None if path is None else path.read_bytes() for path in (files.ca, key, files.cert))
+    return grpc.secure_channel(str(target.address), grpc.ssl_channel_credentials(roots, key_pem, chain), _OPTIONS)
 
 
 def _bearer(token: str) -> list[tuple[str, str]]:

@@ -6,9 +6,9 @@ import enum
 import math
 import ssl
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from casproxy.client.address import Address
+from casproxy.client.tls import TlsFiles
 
 
 class Scenario(enum.StrEnum):
@@ -42,7 +42,8 @@ class NameForm(enum.StrEnum):
 class Target:
     """A server to measure. ``process_id``: 0 unless it runs on this machine and its CPU and memory may be read.
 
-    ``control``: a bench server answers questions there (loop lag, when uploads were released); None for all others.
+    ``tls_files``: what ``tls`` was made of. ``control``: a bench server answers questions there (loop lag, when uploads
+    were released); None for all others.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Target:
     uploader_token: str = field(repr=False, default="")
     downloader_token: str = field(repr=False, default="")
     tls: ssl.SSLContext | None = None
-    ca_file: Path | None = None
+    tls_files: TlsFiles = field(default_factory=TlsFiles)
     process_id: int = 0
     control: Address | None = None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from casproxy.cli.parser import UsageError, add_output_flag
+from casproxy.cli.tls_flags import add_tls_flags, find_tls
 from casproxy.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ def _add_target_flags(parser: argparse.ArgumentParser) -> None:
     for role in ("uploader", "downloader"):
         parser.add_argument(f"--{role}-token", metavar="TOKEN", help=f"the {role}'s token for --addr; or as a file:")
         parser.add_argument(f"--{role}-token-file", metavar="FILE", type=Path, help=f"a file with the {role}'s token")
-    transport = parser.add_mutually_exclusive_group()
-    transport.add_argument("--insecure", action="store_true", help="HTTP/2 without TLS (h2c) to --addr and --peer")
-    transport.add_argument("--ca", metavar="FILE", type=Path, help="PEM file of the CAs to trust")
+    add_tls_flags(parser)
     parser.add_argument("--pid", metavar="PID", type=int, default=0, help="the process behind --addr, to read its CPU")
     parser.add_argument(
         "--peer", metavar="NAME=HOST:PORT", action="append", default=[], help="measure this server in turn; repeatable"
@@ -166,17 +165,18 @@ def _remote(args: argparse.Namespace) -> Target:
 
     from casproxy.bench.load import Target
     from casproxy.cli.connection import TOKEN_VARIABLE
-    from casproxy.client import tls_context
     from casproxy.client.address import Address
+    from casproxy.client.tls import TlsFiles
 
     both = os.environ.get(TOKEN_VARIABLE, "").strip()
+    files = find_tls(args, os.environ)
     return Target(
         name="server",
         address=Address.parse(args.addr),
         uploader_token=_token(args.uploader_token, args.uploader_token_file) or both,
         downloader_token=_token(args.downloader_token, args.downloader_token_file) or both,
-        tls=None if args.insecure else tls_context(args.ca),
-        ca_file=args.ca,
+        tls=None if files is None else files.context(),
+        tls_files=files or TlsFiles(),
         process_id=args.pid,
     )
 

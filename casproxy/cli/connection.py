@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from casproxy.cli.parser import UsageError, add_output_flag
+from casproxy.cli.tls_flags import add_tls_flags, find_tls
 
 if TYPE_CHECKING:
     from casproxy.auth.claims import Role
@@ -71,11 +72,7 @@ def add_connection_flags(
             "--token", metavar="TOKEN", help=f"the token; other users can see it, prefer {TOKEN_VARIABLE}"
         )
         tokens.add_argument("--token-file", metavar="FILE", type=Path, help="a file that holds the token")
-    transport = parser.add_mutually_exclusive_group()
-    transport.add_argument("--insecure", action="store_true", help="HTTP/2 without TLS (h2c)")
-    transport.add_argument(
-        "--ca", metavar="FILE", type=Path, help="PEM file of the CAs to trust instead of the system's"
-    )
+    add_tls_flags(parser)
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
@@ -100,14 +97,14 @@ def find_connection(
     """Where to connect and with what token; ``role`` says which token of dev.json fits, None: no token is needed.
 
     Raises ``UsageError`` when no address or token is to be had, ``ConfigError`` for a dev.json not to be trusted,
-    ``OSError`` for a token or CA file that cannot be read.
+    and for PEM files that cannot be used, ``OSError`` for a token file that cannot be read.
     """
     token = _given_token(args, environ) if role is not None else ""
     if args.addr is None:
         return _from_dev_file(args, role, token)
     if role is not None and not token:
         raise UsageError(f"no token: give --token, --token-file or {TOKEN_VARIABLE}")
-    return Connection(args.addr, token, _tls(args))
+    return Connection(args.addr, token, _tls(args, environ))
 
 
 def _from_dev_file(args: argparse.Namespace, role: Role | None, token: str) -> Connection:
@@ -121,7 +118,8 @@ def _from_dev_file(args: argparse.Namespace, role: Role | None, token: str) -> C
         )
     if role is not None and not token:
         token = found.uploader_token if role is Role.UPLOADER else found.downloader_token
-    return Connection(found.grpc, token, None if args.ca is None else _tls(args), from_dev_file=True)
+    asked = args.ca is not None or args.cert is not None or args.key is not None
+    return Connection(found.grpc, token, _tls(args, {}) if asked else None, from_dev_file=True)
 
 
 def _given_token(args: argparse.Namespace, environ: Mapping[str, str]) -> str:
@@ -139,16 +137,9 @@ def _checked(text: str, origin: str) -> str:
     raise UsageError(f"{origin} holds no token")
 
 
-def _tls(args: argparse.Namespace) -> ssl.SSLContext | None:
-    from casproxy.client import tls_context
-    from casproxy.errors import ConfigError
-
-    try:
-        return None if args.insecure else tls_context(args.ca)
-    except ssl.SSLError as error:
-        raise ConfigError(f"{args.ca} holds no certificate in PEM form: give the CA's certificate with --ca") from error
-    except OSError as error:
-        raise ConfigError(f"cannot read {args.ca}: {error.strerror}") from error
+def _tls(args: argparse.Namespace, environ: Mapping[str, str]) -> ssl.SSLContext | None:
+    files = find_tls(args, environ)
+    return None if files is None else files.context()
 
 
 def _retries(text: str) -> int:

@@ -37,6 +37,12 @@ _BY_STATUS = {
     "UNAVAILABLE": (FAILED, "; check --addr and that the server is up, then try again"),
     "UNIMPLEMENTED": (FAILED, "; is this the gRPC port of a casproxy server?"),
 }
+_BY_ALERT = {
+    "CERTIFICATE_REQUIRED": "the server asks for a client certificate; give one with --cert FILE and --key FILE",
+    "UNKNOWN_CA": "the server does not trust the CA of this client's certificate; give another with --cert and --key",
+    "CERTIFICATE_EXPIRED": "this client's certificate is not valid any more; give another one with --cert and --key",
+}
+"""TLS alerts about a client's certificate, RFC 8446, section 6.2."""
 
 
 class Terminated(Exception):
@@ -120,6 +126,8 @@ def _explain_os_error(error: OSError) -> str:
         return f"the server's certificate is not trusted ({reason}); name its CA with --ca FILE"
     if isinstance(error, ssl.SSLError):
         reason = getattr(error, "reason", "") or error
+        if (text := _BY_ALERT.get(str(reason).rpartition("ALERT_")[2])) is not None:
+            return text
         return f"no TLS with this server ({reason}); for a server without TLS give --insecure"
     reason = error.strerror or str(error) or type(error).__name__
     names = " -> ".join(

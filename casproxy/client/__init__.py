@@ -11,11 +11,12 @@ what is listed at the method. All the rest is a ``CasproxyError``. ``casproxy up
 ``status`` are this API with a terminal around it; docs/how-to/use-the-client.md is a program that runs.
 """
 
-from casproxy.client.client import UNARY_TIMEOUT, Client, Resource, ServerInfo, Uploaded, open_client, tls_context
+from casproxy.client.client import UNARY_TIMEOUT, Client, Resource, ServerInfo, Uploaded, open_client
 from casproxy.client.errors import SourceChanged, TargetExists, TargetUnusable, UnexpectedAnswer
 from casproxy.client.progress import Phase, Progress
 from casproxy.client.retry import NO_RETRY, Retry
 from casproxy.client.source import UploadData
+from casproxy.client.tls import tls_context
 from casproxy.client.transfer import Sink
 from casproxy.digest import Digest
 from casproxy.errors import ArtifactCorrupt, CasproxyError, DigestMismatch, InvalidDigest, InvalidRequest

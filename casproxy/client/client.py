@@ -21,6 +21,7 @@ from casproxy.client.progress import Phase, Progress, no_progress
 from casproxy.client.retry import NO_RETRY, Attempts, Retry
 from casproxy.client.source import Source, UploadData, open_source
 from casproxy.client.target import Target, open_target, safe_file_name
+from casproxy.client.tls import tls_context
 from casproxy.client.transfer import Receiver, Sink, receive_write_answer, send_artifact
 from casproxy.client.worker_file import in_worker
 from casproxy.digest import Digest
@@ -291,13 +292,6 @@ async def open_client(
             raise
         only = group.exceptions[0]  # what the block raised; the nursery around it is no business of the caller
         raise only from only.__cause__
-
-
-def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:
-    """TLS 1.2 or newer, HTTP/2, the system's CAs or those of ``ca_file`` (PEM). Raises ``OSError``."""
-    context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    context.set_alpn_protocols(["h2"])
-    return context
 
 
 def _file_name(data: UploadData, name: str | None) -> str:

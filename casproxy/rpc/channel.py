@@ -98,6 +98,11 @@ class Channel:
             )
             try:
                 yield call
+            except RpcError as error:
+                if error.code is StatusCode.UNAVAILABLE and (failure := connection.tls_failure) is not None:
+                    text = f"the connection to {self._authority} was lost: {_reason(failure)}"
+                    raise RpcError(StatusCode.UNAVAILABLE, text) from failure
+                raise
             finally:
                 connection.end_call(call)
         if scope.cancelled_caught:
@@ -124,6 +129,7 @@ class Channel:
         connection = ClientConnection(
             Connection(Transport(stream), protocol, self._settings.timeouts),
             max_message_size=self._settings.max_message_size,
+            tls=stream if isinstance(stream, TlsStream) else None,
         )
         await self._nursery.start(connection.run)
         if not connection.usable:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import ssl
 
 import trio
 
 from casproxy.rpc.client_call import StreamClientCall
 from casproxy.rpc.connection import Connection
 from casproxy.rpc.errors import RpcError
+from casproxy.tls import TlsStream
 from casproxy.wire import events
 from casproxy.wire.errors import ConnectionBroken
 from casproxy.wire.events import RawHeaders
@@ -18,8 +20,9 @@ from casproxy.wire.status import StatusCode
 class ClientConnection:
     """Makes calls on one connection; implements ``ConnectionOwner``."""
 
-    def __init__(self, connection: Connection, *, max_message_size: int) -> None:
+    def __init__(self, connection: Connection, *, max_message_size: int, tls: TlsStream | None = None) -> None:
         self._connection = connection
+        self._tls = tls
         self._max_message_size = max_message_size
         self._calls: dict[int, StreamClientCall] = {}
         self._going_away = False
@@ -29,6 +32,11 @@ class ClientConnection:
     def usable(self) -> bool:
         """New calls may start here."""
         return not self._going_away and not self._connection.closed
+
+    @property
+    def tls_failure(self) -> ssl.SSLError | None:
+        """What ended the connection, if it was TLS."""
+        return None if self._tls is None else self._tls.failure
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve the connection to its end."""

@@ -12,6 +12,7 @@ from casproxy.cli.connection import Connection, add_connection_flags, find_conne
 from casproxy.cli.parser import Parser, UsageError
 from casproxy.errors import ConfigError
 from casproxy_tests.cli.command import write_dev_file
+from casproxy_tests.real.certificates import Identity, new_authority, new_client
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -105,3 +106,42 @@ def test_a_ca_file_that_is_none(tmp_path: Path) -> None:
     for name, text in (("ca.pem", "holds no certificate"), ("missing.pem", "cannot read missing.pem")):
         with pytest.raises(ConfigError, match=text):
             find("--addr", "h:1", "--token", "t", "--ca", name)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Identity:
+    made = new_client("uploader", new_authority("clients"))
+    (tmp_path / "c.pem").write_bytes(made.certificate_pem)
+    (tmp_path / "k.pem").write_bytes(made.key_pem)
+    (tmp_path / "both.pem").write_bytes(made.certificate_pem + made.key_pem)
+    (tmp_path / "other.pem").write_bytes(new_client("other", new_authority("others")).key_pem)
+    return made
+
+
+@pytest.mark.usefixtures("pair")
+def test_a_client_certificate_from_flags_or_the_environment() -> None:
+    address = ("--addr", "h:1", "--token", "t")
+    assert find(*address, "--cert", "c.pem", "--key", "k.pem", CASPROXY_KEY="missing").tls is not None
+    assert find(*address, "--cert", "both.pem").tls is not None
+    assert find(*address, CASPROXY_CERT="c.pem", CASPROXY_KEY="k.pem").tls is not None
+    assert find(*address, "--insecure", CASPROXY_CERT="missing").tls is None
+
+
+@pytest.mark.usefixtures("pair")
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--cert", "c.pem", "--key", "none.pem"), "cannot read none.pem"),
+        (("--cert", "c.pem", "--key", "other.pem"), "the key in other.pem does not belong to the certificate in c.pem"),
+        (("--cert", "c.pem"), "c.pem holds no certificate with its key"),
+    ],
+)
+def test_a_client_certificate_that_cannot_be_used(arguments: tuple[str, ...], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        find("--addr", "h:1", "--token", "t", *arguments)
+
+
+@pytest.mark.parametrize("arguments", [("--key", "k.pem"), ("--insecure", "--cert", "c.pem")])
+def test_a_client_certificate_that_makes_no_sense(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="--cert"):
+        find("--addr", "h:1", "--token", "t", *arguments)

@@ -80,6 +80,9 @@ def test_tls_trouble_says_what_to_do() -> None:
     refused.__cause__.__cause__ = ssl.SSLCertVerificationError(1, "certificate verify failed")
     assert "--ca" in explain(refused)[1]
     assert "--insecure" in explain(ssl.SSLError(1, "wrong version number"))[1]
+    asked = ssl.SSLError(1, "alert")
+    asked.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+    assert explain(asked)[1].startswith("the server asks for a client certificate; give one with --cert")
 
 
 def test_of_a_group_the_interrupt_counts_else_the_first() -> None:
