@@ -171,10 +171,14 @@ async def test_calls_beyond_the_budget_are_refused_and_others_go_on(mock_clock: 
     """REFUSED_STREAM tells a client that nothing happened, so that it may try again or elsewhere."""
     async with arena((UPLOAD, count)) as ring:
         attacker = await ring.attacker()
-        first = attacker.peer.open(to(UPLOAD))
-        for _ in range(10):  # its window grows with use, so each call it opens is one more window to fill
-            attacker.peer.message(first, bytes(40_000))
+        used = attacker.peer.open(to(UPLOAD))
+        for _ in range(10):  # its connection's window grows with use, so each call it opens is one more window to fill
+            attacker.peer.message(used, bytes(40_000))
             await attacker.send(b"", passes=30)
+        attacker.peer.data(used, b"", end=True)
+        first = attacker.peer.open(to(UPLOAD))
+        attacker.peer.message(first, b"first")
+        await attacker.send(b"", passes=30)
         budget = ring.world.server.budget
         taken = budget.free
         budget.exposed += taken  # somebody else takes all the room
@@ -184,7 +188,7 @@ async def test_calls_beyond_the_budget_are_refused_and_others_go_on(mock_clock: 
         assert ring.limits == ["memory_budget"] * 20
         attacker.peer.data(first, b"", end=True)
         await attacker.send(b"")
-        assert attacker.peer.body(first) == message(b"400000")
+        assert attacker.peer.body(first) == message(b"5")
         await ring.neighbour_is_well()
         budget.exposed -= taken
 

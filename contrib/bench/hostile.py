@@ -151,7 +151,7 @@ async def _rate(channel: Channel, server: ServerProcess, seconds: float) -> Rate
 
             for _ in range(16):
                 nursery.start_soon(call_on)
-    return Rate(done / seconds, (server.cpu_seconds - cpu) / done)
+    return Rate(done / seconds, (server.cpu_seconds - cpu) / done if done else math.inf)
 
 
 async def _best_rate(channel: Channel, server: ServerProcess, seconds: float) -> Rate:

@@ -75,7 +75,7 @@ async def row_9(plan: Plan, table: Table) -> None:
             with contextlib.ExitStack() as opened:
                 for connection in connections:
                     opened.callback(connection.close)
-                await _wait_for_tasks(target, plan.stalled)
+                await _wait_for("open_ingests" if body_size else "tasks", plan.stalled, target)
                 held = meter.read().rss - before - body_size * plan.stalled
                 beside = [(await measure(target, live, pattern)).throughput for _ in range(plan.rounds)]
             table.add(
@@ -105,11 +105,11 @@ def _first_message(pattern: Pattern, body_size: int) -> bytes:
     return write_request_head(write_name(pattern.next(), NameForm.GOB), False, body_size) + bytes(body_size)
 
 
-async def _wait_for_tasks(target: Target, count: int) -> None:
-    """Until the server has a task for each of them."""
+async def _wait_for(what: str, count: int, target: Target) -> None:
+    """Until the server has a task for each stalled call, or its store an open ingest."""
     assert target.control is not None  # noqa: S101  # our own server
     with trio.fail_after(60):
-        while (await control.ask(target.control, "report"))["tasks"] < count:  # noqa: ASYNC110  # another process
+        while (await control.ask(target.control, "report"))[what] < count:  # noqa: ASYNC110  # another process
             await trio.sleep(0.2)
     await trio.sleep(0.5)
 
