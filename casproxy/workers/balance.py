@@ -34,18 +34,20 @@ class Standing:
     load: int
 
 
-def choose(standings: Iterable[Standing]) -> int | None:
+def choose(standings: Iterable[Standing], *, draining: bool = False) -> int | None:
     """The number of the worker that gets the next connection; None while nobody can take one.
 
     A worker that is not ready, silent or full gets it only when all are: it answers for itself, with a status, and so
-    does the last resort of a full one, which closes it and counts the limit.
+    does the last resort of a full one, which closes it and counts the limit. While all are draining the busiest gets
+    it, which ends last: an idle one may have gone before it takes what it was handed.
     """
     able = [standing for standing in standings if standing.serves and standing.on_the_way < ON_THE_WAY]
     if not able:
         return None
-    return min(able, key=_reluctance).number
+    return min(able, key=lambda standing: _reluctance(standing, draining)).number
 
 
-def _reluctance(standing: Standing) -> tuple[bool, bool, bool, int, int]:
+def _reluctance(standing: Standing, draining: bool) -> tuple[bool, bool, bool, int, int]:
     full = standing.connections >= standing.room
-    return standing.silent, not standing.ready, full, standing.load, standing.number
+    load = -standing.load if draining else standing.load
+    return standing.silent, not standing.ready, full, load, standing.number

@@ -204,7 +204,9 @@ class Supervisor:
         """The worker to get the next connection; waits until there is one."""
         while True:
             room = self._room[door]
-            number = choose(worker.standing(door, room, draining=self.draining) for worker in self._crew.values())
+            draining = self.draining
+            standings = [worker.standing(door, room, draining=draining) for worker in self._crew.values()]
+            number = choose(standings, draining=draining)
             if number is not None:
                 return self._crew[number]
             await self._changed.wait()

@@ -25,6 +25,12 @@ def test_the_least_loaded_gets_it() -> None:
     assert choose([busy, idler]) == 2
 
 
+def test_while_all_are_draining_the_one_that_ends_last_gets_it() -> None:
+    busy, idler = replace(IDLE, load=3), replace(IDLE, number=2, load=2)
+    assert choose([busy, idler], draining=True) == 1
+    assert choose([replace(busy, silent=True), idler], draining=True) == 2
+
+
 @pytest.mark.parametrize("fault", [{"ready": False}, {"silent": True}, {"connections": 10}], ids=str)
 def test_one_in_trouble_gets_it_only_when_all_are(fault: dict[str, int]) -> None:
     troubled, busy = replace(IDLE, **fault), replace(IDLE, number=2, load=1000)  # type: ignore[arg-type]
