@@ -70,7 +70,8 @@ class TlsStream(trio.abc.Stream):
         while True:
             records, size, ended = self._drain(limit)
             if self._outgoing.pending:
-                await self._flush()
+                with suppress(trio.BrokenResourceError):  # a peer that hung up may have said why: read on
+                    await self._flush()
             if size or ended:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 return records[0] if len(records) == 1 else b"".join(records)

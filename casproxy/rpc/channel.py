@@ -133,8 +133,9 @@ class Channel:
         )
         await self._nursery.start(connection.run)
         if not connection.usable:
-            text = f"{self._authority} closed the connection at once"
-            raise self._backoff.failed(trio.current_time(), text)
+            failure = connection.tls_failure
+            text = f"{self._authority} closed the connection at once{f': {_reason(failure)}' if failure else ''}"
+            raise self._backoff.failed(trio.current_time(), text) from failure
         self._backoff.succeeded()
         return connection
 

@@ -36,6 +36,8 @@ NOISY_WAIT = 64
 KEEPALIVE_PING = b"alive?\0\0"
 FLUSH_TIMEOUT = 1.0
 """Seconds for the last bytes (GOAWAY) when the peer is gone or broke the protocol."""
+LAST_WORDS_TIMEOUT = 1.0
+"""Seconds for reading what a peer that hung up said before: a status, or the TLS alert that tells why."""
 
 
 class ConnectionOwner(TypingProtocol):
@@ -124,8 +126,9 @@ class Connection:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read, owner)
-                await self._write()
-                nursery.cancel_scope.cancel()
+                hung_up = await self._write()
+                self.closed = True
+                nursery.cancel_scope.deadline = trio.current_time() + (LAST_WORDS_TIMEOUT if hung_up else 0)
         finally:
             self.closed = True
             for stream in list(self.streams.values()):
@@ -217,24 +220,27 @@ class Connection:
         elif (stream := self.streams.get(stream_id)) is not None:
             stream.on_credit()
 
-    async def _write(self) -> None:
-        """The only task that writes; ends when the connection is closing and everything is out, or the peer is gone."""
+    async def _write(self) -> bool:
+        """The only task that writes; ends when the connection is closing and everything is out, or the peer is gone.
+
+        True when the peer hung up while there was something to write: what it said before may not have been read.
+        """
         while True:
             buffers = self.protocol.take_output()
             if not buffers:
                 if self._closing:
-                    return
+                    return False
                 await self._writer_parked.park()
                 continue
             limit = FLUSH_TIMEOUT if self._reader_done else self._timeouts.write
             try:
                 await self.transport.send(buffers, patience=limit)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return
+                return True
             except trio.TooSlowError:
                 if not self._reader_done:
                     self.limit_reached("slow_reader")
-                return
+                return False
             self.protocol.written()
             self.output_drained.unpark()  # the first who waits; it wakes the next when there is room left
             self._reader_waits.wake()

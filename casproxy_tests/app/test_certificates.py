@@ -19,10 +19,12 @@ from casproxy.config.model import TlsConfig
 from casproxy.dev.place import Place
 from casproxy.digest import Digest
 from casproxy.rpc.channel import open_channel
+from casproxy.rpc.errors import RpcError
 from casproxy.tls import TlsStream
 from casproxy.wire.metadata import Metadata
+from casproxy.wire.status import StatusCode
 from casproxy_tests.app.serving import Serving, config_of, place_at, serving
-from casproxy_tests.real.certificates import Identity, client_context, new_localhost
+from casproxy_tests.real.certificates import Identity, client_context, new_authority, new_localhost
 from casproxy_tests.real.projected import Projected
 
 WRITE = "/google.bytestream.ByteStream/Write"
@@ -38,9 +40,10 @@ def pair(identity: Identity) -> dict[str, bytes]:
     return {"tls.crt": identity.certificate_pem, "tls.key": identity.key_pem}
 
 
-def with_tls(config: Config, mount: Projected) -> Config:
-    """Both ports with the certificate of ``mount``."""
-    tls, server = TlsConfig(certificate=mount / "tls.crt", private_key=mount / "tls.key"), config.server
+def with_tls(config: Config, mount: Projected, client_ca: Path | None = None) -> Config:
+    """Both ports with the certificate of ``mount``. ``client_ca``: for clients that show one of its CAs."""
+    tls = TlsConfig(certificate=mount / "tls.crt", private_key=mount / "tls.key", client_ca_file=client_ca)
+    server = config.server
     ports = {name: msgspec.structs.replace(getattr(server, name), tls_config=tls) for name in ("grpc", "http")}
     return msgspec.structs.replace(config, server=msgspec.structs.replace(server, **ports))
 
@@ -74,6 +77,10 @@ async def until_shown(server: Serving, identity: Identity) -> None:
                 await trio.sleep(0.1)
 
 
+def port_of(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
 async def scrape(server: Serving) -> str:
     async with httpx.AsyncClient(trust_env=False, verify=client_context()) as client:
         return (await client.get(f"http://{server.metrics}/metrics")).text
@@ -90,7 +97,7 @@ async def test_a_renewed_certificate_drops_no_call(place: Place, tmp_path: Path)
     async with serving(with_tls(config_of(place), mount)) as server:
         await until_shown(server, first)
         token = Metadata([("authorization", f"Bearer {place.uploader_token}")])
-        port = int(server.grpc.rpartition(":")[2])
+        port = port_of(server.grpc)
         async with (
             open_channel("localhost", port, tls=context("h2")) as channel,
             channel.call(WRITE, metadata=token) as call,
@@ -129,3 +136,17 @@ async def test_whoever_does_not_ask_for_h2_is_told_so(alpn: tuple[str, ...], pla
         assert said.startswith(b"HTTP/1.1 505 ") and b"by ALPN as h2" in said
         metrics = await scrape(server)
         assert 'casproxy_limit_reached_total{limit="tls_handshake"} 1.0' in metrics
+
+
+async def test_a_refused_client_is_told_why_every_time(place: Place, tmp_path: Path) -> None:
+    """TLS 1.3 refuses after the client's handshake, while its first bytes are under way and its writes fail."""
+    mount = Projected(tmp_path / "server-certs", pair(new_localhost()))
+    clients = tmp_path / "clients.pem"
+    clients.write_bytes(new_authority("clients").certificate_pem)
+    async with serving(with_tls(config_of(place), mount, clients)) as server:
+        for _ in range(50):
+            async with open_channel("localhost", port_of(server.grpc), tls=context("h2")) as channel:
+                with pytest.raises(RpcError, match="CERTIFICATE_REQUIRED") as caught:
+                    await channel.unary("/test.Any/Call", bytes(100_000))
+            assert caught.value.code is StatusCode.UNAVAILABLE
+            assert isinstance(caught.value.__cause__, ssl.SSLError)

@@ -63,6 +63,30 @@ async def test_b15_a_connection_lost_in_mid_answer_delivers_what_came_and_then_t
     assert [error.code for error in errors] == [StatusCode.UNAVAILABLE]
 
 
+async def test_what_a_server_said_before_it_hung_up_is_still_heard_for_a_second(mock_clock: MockClock) -> None:
+    answered, cut_off, again = Outcome(), Outcome(), Outcome()
+    async with channel() as world, trio.open_nursery() as nursery:
+        nursery.start_soon(answered.unary, world.channel)
+        peer = await world.exchange()
+        world.wire.break_writes()
+        nursery.start_soon(cut_off.unary, world.channel)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(again.unary, world.channel)
+        await world.exchange()
+        assert len(world.wires) == 2  # nothing more begins on a connection that cannot be written to
+        answer(peer, 1)
+        await world.wires[0].exchange()
+        assert answered.answer == b"answer"
+        assert not cut_off.done.is_set()
+        mock_clock.jump(1.0)
+        await world.wires[0].exchange()
+        assert cut_off.code is StatusCode.UNAVAILABLE
+        assert world.wires[0].closed
+        answer(world.wire.peer, 1)
+        await world.exchange()
+    assert again.answer == b"answer"
+
+
 async def test_b09_goaway_lets_calls_finish_and_new_ones_dial_again() -> None:
     old, refused, new = Outcome(), Outcome(), Outcome()
     async with channel() as world, trio.open_nursery() as nursery:

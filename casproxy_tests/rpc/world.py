@@ -68,6 +68,15 @@ class Wire:
         self._from.send_all_hook = released.wait
         return released
 
+    def break_writes(self) -> None:
+        """From now on the near end's writes fail, as on a socket whose peer has closed; reading goes on."""
+
+        async def fail() -> None:
+            await trio.lowlevel.checkpoint()
+            raise trio.BrokenResourceError
+
+        self._from.send_all_hook = fail
+
     def watch_writes(self) -> list[bytes]:
         """From now on, each write of the near end, apart."""
         writes: list[bytes] = []
