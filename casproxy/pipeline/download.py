@@ -196,11 +196,12 @@ class _ReadStage:
         async with self._backend.read(self._wanted.digest, self._plan.start + self._read, limit) as reader:
             self.size = reader.resource.size
             _check_size(self._wanted, self.size)
-            while received := await reader.receive(await self._holding.wait()):
+            while received := await reader.receive(await self._holding.reserve()):
                 self._holding.took(len(received))
                 for piece in split(received):
                     await self._pieces.send(piece)
                 self._read += len(received)
+            self._holding.took(0)
 
 
 class _HashStage:

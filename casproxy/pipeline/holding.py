@@ -85,6 +85,7 @@ class Holding:
     def __init__(self, account: Account) -> None:
         self._account = account
         self._held = 0
+        self._reserved = 0
         self._last = 0
         self._moved = 0
         self._charged = FLOOR
@@ -108,8 +109,18 @@ class Holding:
             await self._freed.park()
         return size
 
+    async def reserve(self) -> int:
+        """Like ``wait``, and what may be read is charged until ``took`` tells what it was.
+
+        Else five hundred that begin to read together would each be given the same room.
+        """
+        self._reserved = await self.wait()
+        self._charge()
+        return self._reserved
+
     def took(self, size: int) -> None:
-        """A piece was read."""
+        """A piece was read, or nothing was left to read: 0."""
+        self._reserved = 0
         self._held += size
         self._last = size
         self._charge()
@@ -128,7 +139,7 @@ class Holding:
         self._charged = 0
 
     def _charge(self) -> None:
-        due = max(FLOOR, self._held)
+        due = max(FLOOR, self._held + self._reserved)
         if due != self._charged:
             self._account.charge(due - self._charged)
             self._charged = due

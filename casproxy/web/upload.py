@@ -195,7 +195,7 @@ class _StagedSource:
         left = self._staged.size - self._offset
         if not left:
             return []
-        piece = await self._staged.read(self._offset, min(left, await self._holding.wait()))
+        piece = await self._staged.read(self._offset, min(left, await self._holding.reserve()))
         if not piece:
             raise BackendBroken("a staged body ends early")
         self._offset += len(piece)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -123,6 +125,21 @@ async def test_who_waits_is_woken_by_what_leaves() -> None:
             await wait_all_tasks_blocked()
             held.let_go(3 * LEAST)
         assert await held.wait() >= LEAST
+    assert budget.exposed == 0
+
+
+async def test_room_is_given_to_one_at_a_time() -> None:
+    """Five hundred that begin to read together do not each get the room that there was for one."""
+    budget = Budget(256 * MIB)
+    account = budget.account(TENANT)
+    with ExitStack() as stack:
+        many = [stack.enter_context(holding(account)) for _ in range(500)]
+        sizes = [await held.reserve() for held in many]
+        assert sum(sizes) <= 256 * MIB // 8 + 500 * FLOOR
+        assert account.room >= 256 * MIB // 4
+        for held, size in zip(many, sizes, strict=True):
+            held.took(size // 2)
+        assert account.exposed == sum(max(FLOOR, size // 2) for size in sizes)
     assert budget.exposed == 0
 
 
