@@ -39,10 +39,12 @@ _BY_STATUS = {
 }
 _BY_ALERT = {
     "CERTIFICATE_REQUIRED": "the server asks for a client certificate; give one with --cert FILE and --key FILE",
+    "HANDSHAKE_FAILURE": "the server ended the TLS handshake: it may ask for a client certificate; give one with "
+    "--cert FILE and --key FILE",
     "UNKNOWN_CA": "the server does not trust the CA of this client's certificate; give another with --cert and --key",
     "CERTIFICATE_EXPIRED": "this client's certificate is not valid any more; give another one with --cert and --key",
 }
-"""TLS alerts about a client's certificate, RFC 8446, section 6.2."""
+"""TLS alerts about a client's certificate: RFC 8446, 6.2; TLS 1.2 has only the second for none (RFC 5246, 7.4.6)."""
 
 
 class Terminated(Exception):

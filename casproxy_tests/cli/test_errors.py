@@ -83,6 +83,8 @@ def test_tls_trouble_says_what_to_do() -> None:
     asked = ssl.SSLError(1, "alert")
     asked.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
     assert explain(asked)[1].startswith("the server asks for a client certificate; give one with --cert")
+    asked.reason = "SSLV3_ALERT_HANDSHAKE_FAILURE"
+    assert explain(asked)[1].startswith("the server ended the TLS handshake: it may ask for a client certificate")
 
 
 def test_of_a_group_the_interrupt_counts_else_the_first() -> None:
