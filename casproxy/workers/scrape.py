@@ -7,7 +7,7 @@ what it did after that is lost. Refuses to know how metrics are added (``merge.p
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import trio
@@ -17,16 +17,18 @@ from casproxy.web.exposition import metrics_pages
 from casproxy.workers.merge import Family, exposition, lasting, merged, process_families
 from casproxy.workers.process import Worker
 
-STATES: Final = ("ready", "not_ready", "starting", "draining", "silent")
+STATES: Final = ("ready", "not_ready", "starting", "draining", "silent", "absent")
+"""``absent``: not started yet, or ended and not started again yet; nobody is missed in a drain."""
 
 _ANSWER_SECONDS: Final = 2.0
 
 
 class Scrapes:
-    """The metrics of all workers. ``living`` gives those that there are."""
+    """The metrics of all workers. ``living`` gives those that there are, ``wanted`` how many there should be."""
 
-    def __init__(self, living: Callable[[], Iterable[Worker]]) -> None:
+    def __init__(self, living: Callable[[], Collection[Worker]], wanted: Callable[[], int]) -> None:
         self._living = living
+        self._wanted = wanted
         self._dead: list[Family] = []
         self.restarts = 0
 
@@ -58,7 +60,9 @@ class Scrapes:
         return ask_then_answer
 
     def _own(self) -> list[Family]:
-        states = Counter(map(state_of, self._living()))
+        living = self._living()
+        states = Counter(map(state_of, living))
+        states["absent"] = max(0, self._wanted() - len(living))
         return [
             Family(
                 "casproxy_worker_restarts",
@@ -76,7 +80,7 @@ class Scrapes:
 
 
 def state_of(worker: Worker) -> str:
-    """What a worker does, in one of ``STATES``."""
+    """What a worker that there is does, in one of ``STATES``."""
     if not worker.serves:
         return "starting"
     if worker.silent:

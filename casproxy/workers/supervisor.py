@@ -69,7 +69,7 @@ class Supervisor:
             HTTP: self._share.server.http.limits.max_connections,
         }
         self._crew: dict[int, Worker] = {}
-        self._scrapes = Scrapes(self._crew.values)
+        self._scrapes = Scrapes(self._crew.values, lambda: 0 if self.draining else workers)
         self._changed = trio.Event()
         self._drain = trio.Event()
         self._somebody_has_served = trio.Event()

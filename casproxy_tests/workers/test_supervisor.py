@@ -98,6 +98,13 @@ async def test_a_program_that_is_not_there_ends_the_service() -> None:
     assert error.filename == "no-such-program"
 
 
+async def test_a_worker_that_is_not_there_is_counted_until_the_drain(tmp_path: Path) -> None:
+    supervisor = Supervisor(CONFIG, 2, command=fake("serve", tmp_path))
+    assert state_counts(supervisor) == {"absent": 2}
+    supervisor.drain()
+    assert state_counts(supervisor) == {}
+
+
 async def test_a_worker_that_fails_over_and_over_ends_the_service_when_nobody_serves(tmp_path: Path) -> None:
     with pytest.raises(ExceptionGroup) as failed:
         async with supervised(fake("once", tmp_path), workers=1) as (_, ports), await connect(ports) as last:
