@@ -234,7 +234,7 @@ def test_the_dashboard_shows_every_family_of_ours(hour: Hour) -> None:
 
 
 def test_the_alerts_are_valid_and_fire_as_they_should() -> None:
-    assert "5 rules" in promtool("check", "rules", ALERTS)
+    assert "7 rules" in promtool("check", "rules", ALERTS)
     promtool("test", "rules", ALERTS.with_name("casproxy_test.yaml"))
 
 
