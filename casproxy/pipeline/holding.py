@@ -3,8 +3,9 @@
 A download reads from its store at its own pace, and a body over HTTP/1.1 has no credit. So both ask here before they
 take more bytes in, and say when they are rid of them. While its account has room a transfer reads ahead; without room
 it reads 32 KiB when all but its last piece have left (a download keeps that one back until the digest matched). So
-every transfer that has begun goes on, however little room there is. One that has shown that it moves may hold more: the
-bytes of a fast reader are gone in a moment, and five hundred slow ones beside it must not slow it down.
+every transfer that has begun goes on, however little room there is. One that has shown that it moves may hold more, an
+eighth of what it has moved: the bytes of a fast reader are gone in a moment, and five hundred slow ones beside it must
+not slow it down.
 
 What that takes at least is charged when a transfer begins; an account that has no room for it begins no more.
 """
@@ -24,8 +25,10 @@ LEAST = 32 * 1024
 """Bytes a transfer may read when there is no room."""
 MOVING = 8 * 1024 * 1024
 """Bytes a transfer has let go once nobody takes it for a stalled one: more than a socket's buffers swallow."""
-MOVING_MOST = 2 * 1024 * 1024
-"""Bytes such a transfer may hold although its account has read ahead enough."""
+MOVING_MOST = 6 * 1024 * 1024
+"""Bytes such a transfer may hold although its account has read ahead enough; its stages have room for no more."""
+PROVEN = 8
+"""Of what a transfer has let go it may read this part at once although there is no room."""
 FLOOR = 2 * LEAST
 """Bytes a transfer is charged from its beginning: a piece kept back, and the one that lets it go."""
 
@@ -99,9 +102,11 @@ class Holding:
         room = self._account.room_ahead
         if room < LEAST and self._moved >= MOVING and self._held < MOVING_MOST:
             room = self._account.room
-        if room < LEAST:
-            return LEAST if self._held <= self._last else 0
-        return min(room, MAX_PIECE_BYTES)
+        if room >= LEAST:
+            return min(room, MAX_PIECE_BYTES)
+        if self._held > self._last:
+            return 0
+        return max(LEAST, min(self._moved // PROVEN, self._account.room, MAX_PIECE_BYTES))
 
     async def wait(self) -> int:
         """Wait until something may be read; how much. A checkpoint only if it has to wait."""

@@ -12,7 +12,7 @@ from casproxy.digest import Digest
 from casproxy.errors import MemoryShort
 from casproxy.pipeline.api import Limits
 from casproxy.pipeline.download import Wanted, download
-from casproxy.pipeline.holding import FLOOR, LEAST, MOVING, MOVING_MOST, Account, holding
+from casproxy.pipeline.holding import FLOOR, LEAST, MOVING, MOVING_MOST, PROVEN, Account, holding
 from casproxy.storage.api import NewResource
 from casproxy.storage.memory import MemoryBackend
 from casproxy.wire.budget import Budget
@@ -161,6 +161,22 @@ def test_who_moves_is_not_held_back_by_those_who_sleep() -> None:
         assert 0 < taken <= MOVING_MOST
         assert sleeper.may_take == 0
     assert budget.exposed == 0
+
+
+@pytest.mark.parametrize(
+    ("moved", "may"), [(0, LEAST), (LEAST * PROVEN, LEAST), (2 * MIB, MIB // 4), (4 * MIB, MIB // 2)]
+)
+def test_without_room_a_transfer_may_read_an_eighth_of_what_it_has_moved(moved: int, may: int) -> None:
+    account = Budget(64 * MIB).account(TENANT)
+    with holding(account) as sleeper, holding(account) as mover:
+        while (size := sleeper.may_take) and account.room_ahead >= LEAST:
+            sleeper.took(size)
+        mover.took(moved)
+        mover.let_go(moved)
+        assert mover.may_take == may
+        mover.took(may)
+        mover.took(LEAST)
+        assert mover.may_take == 0
 
 
 async def test_a_cancel_at_every_await_gives_everything_back(backend: FaultyBackend) -> None:

@@ -126,6 +126,6 @@ async def _read_slowly(dev: Dev, digest: str, got: list[int], number: int) -> No
         await connection.connect((host, int(port)))
         head = f"GET /download/{digest}?t={dev.facts['downloader_token']} HTTP/1.1\r\nhost: x\r\n\r\n"
         await connection.send(head.encode())
-        while part := await connection.recv(1024):
+        while part := await connection.recv(4096):
             got[number] += len(part)
-            await trio.sleep(1)
+            await trio.sleep(len(part) / 1024)  # not each kilobyte: five hundred of us share the cores with the server
