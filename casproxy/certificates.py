@@ -177,12 +177,18 @@ async def open_certificate(files: CertificateFiles, every: float = LOOK_EVERY) -
 
 
 def _look(files: CertificateFiles, known: _Signature) -> _Loaded | _Fault | None:
-    """None: nothing has changed. The signature is taken first, so that no change is missed."""
+    """None: nothing has changed. Files that change while they are read are a fault, told when it is seen twice.
+
+    Else what was read would be kept under the signature of what was there before, and be a change once more.
+    """
     signature = files.signature()
     if signature == known:
         return None
     try:
-        return _load(files, signature)
+        loaded = _load(files, signature)
+        if files.signature() == signature:
+            return loaded
+        return _Fault(signature, f"{files.setting}: the files changed while they were read")
     except ConfigError as error:
         return _Fault(signature, str(error))
     except Exception as error:  # what nobody foresaw must not end a server whose certificate is good

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import ssl
 import threading
@@ -174,6 +175,8 @@ async def test_a_pair_that_is_being_written_is_no_fault(
             assert await shown(served) == FIRST.certificate.serial_number
             path.write_bytes(data)
             granted.release()
+        await next_look_waits()  # whether they changed while it read them
+        granted.release()
         await next_look_waits()
         assert await shown(served) == SECOND.certificate.serial_number
         granted.release()
@@ -269,3 +272,25 @@ async def test_what_nobody_foresaw_ends_no_server(
         await until_told(log_lines, "certificate_not_read")
         assert await shown(served) == FIRST.certificate.serial_number
     assert "unexpected RuntimeError" in log_lines.getvalue()
+
+
+async def test_a_pair_that_is_swapped_while_it_is_read_is_one_change(
+    mount: Projected, log_lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look that began before the swap must not keep the new pair under the old files' signature."""
+    load, loads = CertificateFiles.load, itertools.count()
+
+    def swap_and_load(self: CertificateFiles) -> ssl.SSLContext:
+        if next(loads) == 1:
+            mount.replace(pair(SECOND))
+        return load(self)
+
+    monkeypatch.setattr(CertificateFiles, "load", swap_and_load)
+    async with open_certificate(files(mount), EVERY) as served:
+        mount.replace(pair(FIRST))  # the same pair in other files: a reason to look
+        await until_shown(served, SECOND)
+        await until_told(log_lines, "certificate_changed")
+        for _ in range(5):
+            await shown(served)
+            await trio.sleep(EVERY)
+    assert told(log_lines) == ["certificate_changed"]
