@@ -44,6 +44,10 @@ class Account(Protocol):
     def room_ahead(self) -> int:
         """Bytes it may read ahead."""
 
+    @property
+    def room_moving(self) -> int:
+        """Bytes it may read ahead for those that have shown that they move."""
+
     def charge(self, size: int) -> None:
         """Hold ``size`` bytes more; fewer when it is negative."""
 
@@ -61,7 +65,7 @@ class Accounts(Protocol):
 class Unbounded:
     """An ``Account`` of those who count otherwise."""
 
-    room = room_ahead = 1 << 62
+    room = room_ahead = room_moving = 1 << 62
 
     def charge(self, size: int) -> None:
         """See ``Account.charge``."""
@@ -101,12 +105,12 @@ class Holding:
         """How much may be read now, ``LEAST`` to 1 MiB; 0 before something has been let go."""
         room = self._account.room_ahead
         if room < LEAST and self._moved >= MOVING and self._held < MOVING_MOST:
-            room = self._account.room
+            room = self._account.room_moving
         if room >= LEAST:
             return min(room, MAX_PIECE_BYTES)
         if self._held > self._last:
             return 0
-        return max(LEAST, min(self._moved // PROVEN, self._account.room, MAX_PIECE_BYTES))
+        return max(LEAST, min(self._moved // PROVEN, self._account.room_moving, MAX_PIECE_BYTES))
 
     async def wait(self) -> int:
         """Wait until something may be read; how much. A checkpoint only if it has to wait."""
