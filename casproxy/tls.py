@@ -143,3 +143,9 @@ class TlsStream(trio.abc.Stream):
             data = self._outgoing.read()
             if data:
                 await self.transport_stream.send_all(data)
+
+
+def socket_beneath(stream: trio.abc.Stream) -> trio.SocketStream | None:
+    """The socket that carries ``stream``, with TLS or without; None for a stream in memory."""
+    inner = stream.transport_stream if isinstance(stream, TlsStream) else stream
+    return inner if isinstance(inner, trio.SocketStream) else None

@@ -23,7 +23,7 @@ from casproxy.outbound.errors import AnswerBroken, ConnectionBroken, OutboundErr
 from casproxy.outbound.grace import outlast
 from casproxy.outbound.message import Body, Buffer, Head, Request, Timeouts
 from casproxy.sockets import READ_SIZE, Received, receive_nowait, receive_some, send_nowait
-from casproxy.tls import TlsStream
+from casproxy.tls import socket_beneath
 
 _HEAD_READ_SIZE: Final = 16 * 1024
 _MAX_HEAD_BYTES: Final = 64 * 1024
@@ -43,9 +43,9 @@ class Connection:
         self.origin = origin
         self._stream = stream
         self._timeouts = timeouts
-        inner = stream.transport_stream if isinstance(stream, TlsStream) else stream
-        self._socket = inner.socket if isinstance(inner, trio.SocketStream) else None
-        self._gathered = inner if isinstance(inner, trio.SocketStream) and inner is stream else None
+        beneath = socket_beneath(stream)
+        self._socket = None if beneath is None else beneath.socket
+        self._gathered = beneath if beneath is stream else None
         self._body_sent = False
         self._received = 0
         self._cut = False

@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 from casproxy.sockets import Received, make_room_for_near_peer, receive_nowait, receive_some, send_nowait
-from casproxy.tls import TlsStream
+from casproxy.tls import socket_beneath
 from casproxy.turns import give_way
 from casproxy.wire.framing import Buffer
 
@@ -30,7 +30,7 @@ class Transport:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self.peer = peer_name(stream)
-        if (beneath := _socket_beneath(stream)) is not None:
+        if (beneath := socket_beneath(stream)) is not None:
             make_room_for_near_peer(beneath)
 
     async def receive(self) -> Received:
@@ -114,14 +114,9 @@ async def _send_joined(stream: trio.abc.Stream, buffers: list[Buffer], patience:
             await stream.send_all(b"".join(batch))
 
 
-def _socket_beneath(stream: trio.abc.Stream) -> trio.SocketStream | None:
-    inner = stream.transport_stream if isinstance(stream, TlsStream) else stream
-    return inner if isinstance(inner, trio.SocketStream) else None
-
-
 def peer_name(stream: trio.abc.Stream) -> str:
     """``host:port`` of the other end, ``[host]:port`` for IPv6, the kind of stream when it has no address."""
-    beneath = _socket_beneath(stream)
+    beneath = socket_beneath(stream)
     if beneath is None:
         return type(stream).__name__
     try:

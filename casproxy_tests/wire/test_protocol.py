@@ -167,6 +167,18 @@ class PlainClient:
             if not up and not down:
                 return
 
+    def use(self) -> int:
+        """Send much on a stream, now closed: the connection gets a larger window, and may hold more than its floor."""
+        stream_id = self.open()
+        for _ in range(30):
+            self.h2.send_data(stream_id, bytes(16_000))
+            self.run()
+            self.server.hand_on(stream_id, 16_000)
+            self.run()
+        self.server.reset(stream_id, 0)
+        self.server.close_stream(stream_id)
+        return stream_id
+
     def resets(self) -> dict[int, int]:
         return {
             event.stream_id: int(event.error_code)
@@ -194,14 +206,7 @@ def test_b11_a_stream_is_refused_when_the_budget_is_used_up() -> None:
     budget = Budget(1 << 24)
     protocol = Protocol(client_side=False, settings=WireSettings(), budget=budget)
     plain = PlainClient(protocol)
-    first = plain.open()
-    for _ in range(30):  # a connection that is used gets a larger window, and may be made to hold more than its floor
-        plain.h2.send_data(first, bytes(16_000))
-        plain.run()
-        protocol.hand_on(first, 16_000)
-        plain.run()
-    protocol.reset(first, 0)
-    protocol.close_stream(first)
+    first = plain.use()
     budget.exposed += budget.total  # by other connections
     refused = plain.open()
     plain.run()
@@ -218,14 +223,7 @@ def test_b11_streams_that_their_peer_has_ended_are_no_reason_to_refuse_others() 
     budget = Budget(1 << 24)
     protocol = Protocol(client_side=False, settings=WireSettings(), budget=budget)
     plain = PlainClient(protocol)
-    first = plain.open()
-    for _ in range(30):
-        plain.h2.send_data(first, bytes(16_000))
-        plain.run()
-        protocol.hand_on(first, 16_000)
-        plain.run()
-    protocol.reset(first, 0)
-    protocol.close_stream(first)
+    plain.use()
     plain.run()
     assert budget.exposed == 0
     for _ in range(500):
