@@ -9,6 +9,8 @@ from typing import Protocol, TypeVar
 import structlog
 import trio
 
+from casproxy.garbage import settle
+
 log = structlog.get_logger("casproxy.app")
 
 D = TypeVar("D", contravariant=True)
@@ -42,6 +44,7 @@ async def serve_until_signalled(
             watching.start_soon(_obey, signals, service, grace, preparing, watching.cancel_scope)
             async with trio.open_nursery() as serving:
                 await serving.start(service.serve, doors)
+                settle()
                 if when_ready is not None:
                     with preparing:
                         await when_ready()

@@ -41,6 +41,7 @@ from casproxy.config.model import (
     TlsConfig,
 )
 from casproxy.files import write_private
+from casproxy.garbage import settle
 from casproxy.observe import log
 from casproxy.ports import Ports, open_ports
 from casproxy.signals import serve_until_signalled
@@ -125,6 +126,7 @@ async def _serve(config: Config, ports: Ports, tokens: Tokens) -> None:
             nursery.start_soon(meter.run)
             nursery.start_soon(serve_questions, questions, meter.answer)
             await nursery.start(app.serve, ports)
+            settle()
             _announce(ports, tokens, control=f"127.0.0.1:{questions[0].socket.getsockname()[1]}")
             await anext(signals)
             app.drain()

@@ -12,8 +12,8 @@ Raw I/O errors (``OSError``, a broken Trio channel) come from a store or are ech
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
+from types import TracebackType
 from typing import TypeAlias
 
 import trio
@@ -67,25 +67,33 @@ async def _traced(name: str, stage: Stage) -> None:
         await stage()
 
 
-@contextmanager
-def one_cause() -> Iterator[None]:
+class one_cause:  # reads as the block that it is
     """Let at most one error out of the block: the one that explains the others, with its own ``__cause__`` kept.
 
     A cancellation from outside wins over every error of ours, for whoever would hear it is gone. It wins over no
     bug: a group with an unexpected exception beside the cancellation leaves as it is.
     """
-    chosen: BaseException | None = None
-    try:
-        yield
-    except (Exception, BaseExceptionGroup) as error:
+
+    def __enter__(self) -> None:
+        """Nothing is needed."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Raise the one error in place of ``error``."""
+        if error is None or not isinstance(error, Exception | BaseExceptionGroup):
+            return
         chosen = _translated(reason(error))
         if chosen is error:
-            raise
-    if chosen is not None:
+            return
+        context = chosen.__context__
         try:
             raise chosen
         finally:
-            del chosen  # or the traceback would hold this frame, and the frame the traceback
+            # What it was chosen from holds it, and so would this frame: it must hold neither, or they are garbage
+            # that only a full collection finds, with all frames of the transfer and the bytes in them.
+            chosen.__context__ = context
+            del chosen, context, error, trace
 
 
 def reason(error: BaseException) -> BaseException:

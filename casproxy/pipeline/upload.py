@@ -150,7 +150,10 @@ async def _released(backend: Backend, resource: NewResource, limits: Limits) -> 
             failure = rest
         raise BaseExceptionGroup("a transfer failed, and so did its release", [failure, error]) from None
     if failure is not None:
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure
 
 
 def _without_cancellation(error: BaseException) -> BaseException | None:

@@ -108,6 +108,10 @@ class MessageStream:
         self._receivable.wake()
         self.stop_sending()
 
+    def _gone(self) -> StreamGone:
+        """A new one for each raise: one that is kept holds the frames it went through, and they this stream."""
+        return StreamGone(0 if self.gone is None else self.gone.code)
+
     def stop_sending(self) -> None:
         """The peer wants no more: senders see ``StreamGone``, what was received can still be read."""
         self.send_stopped = True
@@ -155,7 +159,7 @@ class MessageStream:
                 self._decoder.check_complete()
             return []
         if self.gone is not None:
-            raise self.gone
+            raise self._gone()
         return None
 
     async def receive_parts(self) -> list[Part]:
@@ -202,7 +206,7 @@ class MessageStream:
         """Wait until the peer has ended its side; what it sends until then is dropped. Raises ``StreamGone``."""
         while not self.peer_ended:
             if self.gone is not None:
-                raise self.gone
+                raise self._gone()
             await self._receivable.wait()
 
     def hand_on(self, size: int) -> None:
@@ -270,7 +274,7 @@ class MessageStream:
     async def _wait_for_capacity(self) -> int:
         while True:
             if self.send_stopped or not self._protocol.can_send(self.id):
-                raise self.gone or StreamGone(0)
+                raise self._gone()
             if not self._output_has_room():
                 await self._output_drained.park()
                 continue

@@ -19,6 +19,7 @@ from casproxy import __version__
 from casproxy.app import App
 from casproxy.config import Config
 from casproxy.errors import ConfigError
+from casproxy.garbage import settle
 from casproxy.observe import log as logs
 from casproxy.observe.metrics import Metrics
 from casproxy.workers.hand_over import Taker
@@ -135,6 +136,7 @@ class _Work:
                 nursery.start_soon(self._obey_supervisor, nursery.cancel_scope)
                 async with trio.open_nursery() as serving:
                     await serving.start(self._app.serve, self._doors)
+                    settle()
                     self._started = True
                     self._look_now()
                 await self._tell_metrics(0)
