@@ -20,10 +20,14 @@ import socket
 import struct
 import sys
 import threading
+from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final, TypeAlias
 
 import trio
+
+from casproxy.turns import give_way
 
 READ_SIZE: Final = 512 * 1024
 """The most bytes of one read: fewer wake-ups per megabyte, and what is read still fits into a core's cache."""
@@ -41,7 +45,11 @@ _TCP_INFO_RTT: Final = struct.Struct("=I")
 _TCP_INFO_RTT_OFFSET: Final = 68
 """Of ``tcpi_rtt``, microseconds, in ``struct tcp_info`` (linux/tcp.h)."""
 
+GATHER: Final = 256
+"""Buffers of one gathered write; Linux takes 1024 at most."""
+
 Received: TypeAlias = bytes | memoryview
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 class _Buffers(threading.local):
@@ -103,14 +111,35 @@ def receive_nowait(stream: trio.SocketStream, max_bytes: int = READ_SIZE) -> Rec
     return room[:size]
 
 
-def send_nowait(stream: trio.SocketStream, buffers: Sequence[bytes | bytearray | memoryview]) -> int:
-    """Write of ``buffers``, at most 1024, in order what the kernel takes now; how many bytes. Errors as above."""
+def send_nowait(stream: trio.SocketStream, buffers: Sequence[Buffer]) -> int:
+    """Write of ``buffers``, at most ``GATHER``, in order what the kernel takes now; how many bytes. Errors as above."""
     try:
         return os.writev(stream.socket.fileno(), buffers)
     except BlockingIOError:
         return 0
     except OSError as error:
         raise _as_trio(error) from error
+
+
+async def send_gathered(stream: trio.SocketStream, buffers: Sequence[Buffer], *, patience: float) -> None:
+    """Write all of ``buffers`` in order. Cancelled, an unknown part of them has been written.
+
+    Raises ``trio.TooSlowError`` when the peer takes nothing for ``patience`` seconds; other errors as above.
+    """
+    await trio.lowlevel.checkpoint_if_cancelled()
+    unsent = deque(buffer for buffer in buffers if len(buffer))  # an empty one at the end would never count as sent
+    while unsent:
+        await give_way()
+        sent = send_nowait(stream, list(islice(unsent, GATHER)))
+        if not sent:
+            with trio.fail_after(patience):
+                await trio.lowlevel.wait_writable(stream.socket)
+        while sent:
+            first = unsent.popleft()
+            if len(first) > sent:
+                unsent.appendleft(memoryview(first)[sent:])
+                break
+            sent -= len(first)
 
 
 def make_room_for_near_peer(stream: trio.SocketStream) -> None:

@@ -22,7 +22,7 @@ from casproxy.outbound.address import Origin
 from casproxy.outbound.errors import AnswerBroken, ConnectionBroken, OutboundError, TimedOut
 from casproxy.outbound.grace import outlast
 from casproxy.outbound.message import Body, Buffer, Head, Request, Timeouts
-from casproxy.sockets import READ_SIZE, Received, receive_nowait, receive_some, send_nowait
+from casproxy.sockets import READ_SIZE, Received, receive_nowait, receive_some, send_gathered
 from casproxy.tls import socket_beneath
 
 _HEAD_READ_SIZE: Final = 16 * 1024
@@ -221,19 +221,19 @@ class Connection:
         return data
 
     async def _send(self, *buffers: Buffer) -> None:
-        with trio.move_on_after(self._timeouts.write):
-            try:
-                if self._gathered is not None:
-                    await _send_gathered(self._gathered, buffers)
-                elif sum(map(len, buffers)) <= _JOINED_WRITE:
-                    await self._stream.send_all(b"".join(buffers))
-                else:
-                    for buffer in buffers:
-                        await self._stream.send_all(buffer)
-            except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
-                raise ConnectionBroken("the connection takes no more bytes", answered=self._received > 0) from error
-            return
-        raise TimedOut("write", self._timeouts.write)
+        """Send all of it; ``TimedOut`` when the server takes nothing for the write timeout."""
+        try:
+            if self._gathered is not None:
+                await send_gathered(self._gathered, buffers, patience=self._timeouts.write)
+                return
+            joined = sum(map(len, buffers)) <= _JOINED_WRITE
+            for buffer in (b"".join(buffers),) if joined else buffers:
+                with trio.fail_after(self._timeouts.write):
+                    await self._stream.send_all(buffer)
+        except trio.TooSlowError:
+            raise TimedOut("write", self._timeouts.write) from None
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+            raise ConnectionBroken("the connection takes no more bytes", answered=self._received > 0) from error
 
 
 class Response:
@@ -343,20 +343,6 @@ def _head_of(event: h11.Response) -> Head:
         raise AnswerBroken("the answer is encoded, though only identity was accepted")
     kept = event.http_version == b"1.1" and "close" not in headers.get("connection", "").lower()
     return Head(event.status_code, headers, kept)
-
-
-async def _send_gathered(stream: trio.SocketStream, buffers: tuple[Buffer, ...]) -> None:
-    """All buffers with one call if the kernel takes them, and views of what is left with further ones."""
-    await trio.lowlevel.checkpoint_if_cancelled()
-    pending = [memoryview(buffer) for buffer in buffers if len(buffer)]
-    while pending:
-        sent = send_nowait(stream, pending)
-        if not sent:
-            await trio.lowlevel.wait_writable(stream.socket)
-        while pending and sent >= len(pending[0]):
-            sent -= len(pending.pop(0))
-        if sent:
-            pending[0] = pending[0][sent:]
 
 
 def _close_in_memory(stream: trio.abc.Stream) -> None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import trio
 
 from casproxy.errors import PeerTooSlow
+from casproxy.handover import Handover
 from casproxy.pipeline.api import Limits, UploadSource
-from casproxy.pipeline.handover import Handover
 from casproxy.pipeline.pieces import PieceAssembler
 from casproxy.storage.api import Piece
 
@@ -23,7 +23,7 @@ class Chunker:
 
     __slots__ = ("_assembler", "_limits", "_patience", "_pieces", "_source")
 
-    def __init__(self, source: UploadSource, pieces: Handover, limits: Limits) -> None:
+    def __init__(self, source: UploadSource, pieces: Handover[Piece], limits: Limits) -> None:
         self._source = source
         self._pieces = pieces
         self._limits = limits

@@ -24,8 +24,8 @@ import trio
 
 from casproxy.digest import Digest
 from casproxy.errors import ArtifactCorrupt, ArtifactNotFound, BackendUnavailable, InvalidRequest, OffsetOutOfRange
+from casproxy.handover import Handover
 from casproxy.pipeline.api import DownloadSink, Limits
-from casproxy.pipeline.handover import Handover
 from casproxy.pipeline.holding import Account, Holding, Unbounded, holding
 from casproxy.pipeline.lookup import describe
 from casproxy.pipeline.pieces import split
@@ -127,13 +127,14 @@ def _check_size(wanted: Wanted, size: int) -> None:
 async def _transfer(
     backend: Backend, sink: DownloadSink, wanted: Wanted, plan: _Plan, limits: Limits, held: Holding
 ) -> Delivery:
-    was_read, hashed = Handover(limits.queued_pieces), Handover(limits.queued_pieces)
+    was_read, hashed = Handover[Piece](limits.queued_pieces), Handover[Piece](limits.queued_pieces)
     sent = 0
 
     async def send_pieces() -> None:
         nonlocal sent
         try:
             while (piece := await hashed.receive()) is not None:
+                await trio.lowlevel.checkpoint()  # the sink's writer has its turn before more is queued for it
                 await sink.send(piece)
                 sent += len(piece)
                 held.let_go(len(piece))
@@ -156,7 +157,7 @@ class _ReadStage:
     def __init__(
         self,
         backend: Backend,
-        pieces: Handover,
+        pieces: Handover[Piece],
         wanted: Wanted,
         plan: _Plan,
         limits: Limits,
@@ -209,8 +210,8 @@ class _HashStage:
 
     def __init__(
         self,
-        pieces: Handover,
-        verified: Handover,
+        pieces: Handover[Piece],
+        verified: Handover[Piece],
         digest: Digest,
         plan: _Plan,
         held: Holding,

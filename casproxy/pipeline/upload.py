@@ -26,9 +26,9 @@ import trio
 
 from casproxy.digest import Digest
 from casproxy.errors import AlreadyStored, DigestMismatch, InvalidRequest, SizeLimitExceeded
+from casproxy.handover import Handover
 from casproxy.pipeline.api import Expected, Limits, UploadSource
 from casproxy.pipeline.chunk import Chunker
-from casproxy.pipeline.handover import Handover
 from casproxy.pipeline.run import Stage, one_cause, run_stages
 from casproxy.storage.api import Backend, Ingest, NewResource, Piece, Resource
 from casproxy.turns import give_way
@@ -64,7 +64,7 @@ async def upload(
 
 def _stages(source: UploadSource, ingest: Ingest, content: _Content, limits: Limits) -> dict[str, Stage]:
     """What moves all bytes into ``ingest`` and takes their measure in ``content``."""
-    chunked, hashed = Handover(limits.queued_pieces), Handover(limits.queued_pieces)
+    chunked, hashed = Handover[Piece](limits.queued_pieces), Handover[Piece](limits.queued_pieces)
     return {
         "chunk": Chunker(source, chunked, limits).run,
         "hash": partial(_hash_pieces, chunked, hashed, content),
@@ -72,7 +72,7 @@ def _stages(source: UploadSource, ingest: Ingest, content: _Content, limits: Lim
     }
 
 
-async def _hash_pieces(chunked: Handover, hashed: Handover, content: _Content) -> None:
+async def _hash_pieces(chunked: Handover[Piece], hashed: Handover[Piece], content: _Content) -> None:
     try:
         while (piece := await chunked.receive()) is not None:
             await give_way()
@@ -84,7 +84,7 @@ async def _hash_pieces(chunked: Handover, hashed: Handover, content: _Content) -
         hashed.end()
 
 
-async def _ingest_pieces(hashed: Handover, ingest: Ingest, source: UploadSource) -> None:
+async def _ingest_pieces(hashed: Handover[Piece], ingest: Ingest, source: UploadSource) -> None:
     try:
         while (piece := await hashed.receive()) is not None:
             await ingest.write(piece)

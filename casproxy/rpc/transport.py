@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from itertools import islice
 from typing import Final
 
 import trio
 
-from casproxy.sockets import Received, make_room_for_near_peer, receive_nowait, receive_some, send_nowait
+from casproxy.sockets import Received, make_room_for_near_peer, receive_nowait, receive_some, send_gathered
 from casproxy.tls import socket_beneath
-from casproxy.turns import give_way
 from casproxy.wire.framing import Buffer
 
-GATHER: Final = 256
-"""Buffers per gathered write; Linux takes 1024 at most."""
 SMALL: Final = 1024
 """Bytes of a buffer that is joined with its small neighbours: a place of its own in a gathered write costs more."""
 JOINED_WRITE: Final = 64 * 1024
@@ -56,7 +51,7 @@ class Transport:
         ``patience`` seconds (64 KiB at once where gathering is not to be had).
         """
         if isinstance(self._stream, trio.SocketStream):
-            await _send_gathered(self._stream, deque(_joined(buffers)), patience)
+            await send_gathered(self._stream, _joined(buffers), patience=patience)
         else:
             await _send_joined(self._stream, buffers, patience)
 
@@ -71,8 +66,7 @@ def _joined(buffers: list[Buffer]) -> list[Buffer]:
     run: list[Buffer] = []
     for buffer in buffers:
         if len(buffer) < SMALL:
-            if len(buffer):  # an empty one at the end would never count as sent
-                run.append(buffer)
+            run.append(buffer)
             continue
         if run:
             joined.append(b"".join(run))
@@ -81,22 +75,6 @@ def _joined(buffers: list[Buffer]) -> list[Buffer]:
     if run:
         joined.append(b"".join(run))
     return joined
-
-
-async def _send_gathered(stream: trio.SocketStream, buffers: deque[Buffer], patience: float) -> None:
-    await trio.lowlevel.checkpoint_if_cancelled()
-    while buffers:
-        await give_way()
-        sent = send_nowait(stream, list(islice(buffers, GATHER)))
-        if not sent:
-            with trio.fail_after(patience):
-                await trio.lowlevel.wait_writable(stream.socket)
-        while sent:
-            first = buffers.popleft()
-            if len(first) > sent:
-                buffers.appendleft(memoryview(first)[sent:])
-                break
-            sent -= len(first)
 
 
 async def _send_joined(stream: trio.abc.Stream, buffers: list[Buffer], patience: float) -> None:

@@ -97,7 +97,7 @@ class OciIngest:
     async def write(self, piece: Piece) -> None:
         """See ``Ingest.write``."""
         self._claim()
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         if len(self._head) < SNIFF_BYTES:
             self._head += bytes(piece[: SNIFF_BYTES - len(self._head)])
         self._size += len(piece)

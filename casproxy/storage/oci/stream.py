@@ -12,6 +12,7 @@ import trio
 
 from casproxy.digest import Digest
 from casproxy.errors import BackendBroken, BackendUnavailable, StorageError
+from casproxy.handover import Handover
 from casproxy.outbound.message import Head
 from casproxy.storage.api import Piece
 from casproxy.storage.oci.access import Answer
@@ -29,8 +30,8 @@ class Stream:
         self._sessions = sessions
         self._on_failure = on_failure
         self._session: Session | None = None
-        self._pieces, taken = trio.open_memory_channel[Piece](0)
-        self._body = _ChannelBody(taken, self._on_answer)
+        self._pieces = Handover[Piece](0)
+        self._body = _ChannelBody(self._pieces, self._on_answer)
         self._ended = trio.Event()
         self._failure: StorageError | None = None
 
@@ -60,7 +61,7 @@ class Stream:
 
     async def finish(self, digest: Digest, size: int) -> None:
         """All pieces are written: wait for the registry's word, then make the session a blob."""
-        self._pieces.close()
+        self._pieces.end()
         await self._ended.wait()
         if self._failure is not None:
             raise self._failure
@@ -92,17 +93,14 @@ class _ChannelBody:
 
     size: int | None = None
 
-    def __init__(self, pieces: trio.MemoryReceiveChannel[Piece], on_answer: Callable[[Head], None]) -> None:
+    def __init__(self, pieces: Handover[Piece], on_answer: Callable[[Head], None]) -> None:
         self._pieces = pieces
         self.answered = on_answer
 
     async def receive(self) -> Piece:
         """See ``Body.receive``."""
-        try:
-            return await self._pieces.receive()
-        except trio.EndOfChannel:
-            return b""
+        return await self._pieces.receive() or b""
 
     def close(self) -> None:
         """Nothing more is taken: whoever offers a piece hears it."""
-        self._pieces.close()
+        self._pieces.leave()

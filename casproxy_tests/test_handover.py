@@ -6,10 +6,10 @@ import pytest
 import trio
 import trio.testing
 
-from casproxy.pipeline.handover import Handover
+from casproxy.handover import Handover
 
 
-async def _send(handover: Handover, count: int, sent: list[int]) -> None:
+async def _send(handover: Handover[bytes], count: int, sent: list[int]) -> None:
     for number in range(count):
         await handover.send(b"%d" % number)
         sent.append(number)
@@ -18,7 +18,7 @@ async def _send(handover: Handover, count: int, sent: list[int]) -> None:
 
 @pytest.mark.parametrize("capacity", [0, 1, 2])
 async def test_pieces_come_in_order_and_then_none(capacity: int) -> None:
-    handover, sent, received = Handover(capacity), list[int](), list[bytes]()
+    handover, sent, received = Handover[bytes](capacity), list[int](), list[bytes]()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_send, handover, 5, sent)
         while (piece := await handover.receive()) is not None:
@@ -29,7 +29,7 @@ async def test_pieces_come_in_order_and_then_none(capacity: int) -> None:
 
 @pytest.mark.parametrize("capacity", [0, 1, 2])
 async def test_a_sender_waits_for_room(capacity: int) -> None:
-    handover, sent = Handover(capacity), list[int]()
+    handover, sent = Handover[bytes](capacity), list[int]()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_send, handover, 5, sent)
         await trio.testing.wait_all_tasks_blocked()
@@ -42,7 +42,7 @@ async def test_a_sender_waits_for_room(capacity: int) -> None:
 
 async def test_who_waits_for_a_piece_makes_room_for_one_more() -> None:
     """The stage itself holds one: a sender need not wait until it runs."""
-    handover = Handover(1)
+    handover = Handover[bytes](1)
     received: list[object] = []
 
     async def receive() -> None:
@@ -59,7 +59,7 @@ async def test_who_waits_for_a_piece_makes_room_for_one_more() -> None:
 
 
 async def test_what_was_sent_before_the_end_is_received() -> None:
-    handover = Handover(2)
+    handover = Handover[bytes](2)
     await handover.send(b"last")
     handover.end()
     assert await handover.receive() == b"last"
@@ -67,7 +67,7 @@ async def test_what_was_sent_before_the_end_is_received() -> None:
 
 
 async def test_the_end_wakes_who_waits() -> None:
-    handover = Handover(2)
+    handover = Handover[bytes](2)
     async with trio.open_nursery() as nursery:
 
         async def receive() -> None:
@@ -79,7 +79,7 @@ async def test_the_end_wakes_who_waits() -> None:
 
 
 async def test_a_sender_hears_that_its_receiver_has_left() -> None:
-    handover, sent = Handover(1), list[int]()
+    handover, sent = Handover[bytes](1), list[int]()
     async with trio.open_nursery() as nursery:
 
         async def send() -> None:
@@ -95,7 +95,7 @@ async def test_a_sender_hears_that_its_receiver_has_left() -> None:
 
 
 async def test_a_cancelled_receive_loses_nothing() -> None:
-    handover = Handover(1)
+    handover = Handover[bytes](1)
     with trio.move_on_after(0) as scope:
         await handover.receive()
     assert scope.cancelled_caught
@@ -108,7 +108,7 @@ async def test_a_cancelled_receive_loses_nothing() -> None:
 
 
 async def test_a_cancelled_send_has_not_happened() -> None:
-    handover = Handover(1)
+    handover = Handover[bytes](1)
     await handover.send(b"0")
     with trio.move_on_after(0) as scope:
         await handover.send(b"never")
@@ -118,8 +118,15 @@ async def test_a_cancelled_send_has_not_happened() -> None:
     assert await handover.receive() is None
 
 
-async def test_to_receive_is_a_checkpoint() -> None:
-    handover = Handover(1)
+async def test_what_is_there_is_received_in_the_same_turn() -> None:
+    handover, others_ran = Handover[bytes](1), False
+
+    async def other() -> None:
+        nonlocal others_ran
+        others_ran = True
+
     await handover.send(b"0")
-    with trio.testing.assert_checkpoints():
-        await handover.receive()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        assert await handover.receive() == b"0"
+        assert not others_ran

@@ -1,4 +1,4 @@
-"""Owns the way of pieces from one stage of a transfer to the next. Refuses to know what a stage does.
+"""Owns the way of pieces from one task of a transfer to the next. Refuses to know what a piece is, and what is done.
 
 It is a bounded memory channel like Trio's, with one task at each end and an eighth of the memory: each of ten thousand
 uploads that wait for their senders has two.
@@ -6,20 +6,23 @@ uploads that wait for their senders has two.
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 import trio
 
-from casproxy.storage.api import Piece
 from casproxy.waiter import Waiter
 
+T = TypeVar("T")
 
-class Handover:
+
+class Handover(Generic[T]):
     """A queue of at most ``capacity`` pieces, and of one more that its receiver waits for."""
 
     __slots__ = ("_capacity", "_ended", "_left", "_queue", "_sent", "_taken", "_wanted")
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._queue: list[Piece] = []
+        self._queue: list[T] = []
         self._wanted = False
         self._ended = self._left = False
         self._sent = Waiter()
@@ -27,11 +30,10 @@ class Handover:
 
     # -- the stage before -----------------------------------------------------------------------------
 
-    async def send(self, piece: Piece) -> None:
+    async def send(self, piece: T) -> None:
         """Queue ``piece``; waits, and is a checkpoint, only when the queue is full.
 
-        Raises ``trio.BrokenResourceError`` when the receiver has left. Not giving up the turn each time lets all
-        stages work in the same round of the event loop: ``receive`` does so already.
+        Raises ``trio.BrokenResourceError`` when the receiver has left.
         """
         while not self._left and len(self._queue) >= self._capacity + self._wanted:
             await self._taken.wait()
@@ -47,16 +49,16 @@ class Handover:
 
     # -- the stage behind -----------------------------------------------------------------------------
 
-    async def receive(self) -> Piece | None:
-        """The next piece; None when there is none left and the sender has ended, well or not. A checkpoint.
+    async def receive(self) -> T | None:
+        """The next piece; None when there is none left and the sender has ended, well or not.
 
-        Cancellation loses nothing.
+        Cancellation is heard at each call and loses nothing. The turn is given up only to wait: a piece that is taken
+        a turn later has left the core's cache meanwhile, for the stage before went on reading. Whoever does much with
+        a piece asks ``turns.give_way`` first.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._queue:
-            piece = self._take()
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            return piece
+            return self._take()
         if not self._ended:
             self._wanted = True
             self._taken.wake()  # with no capacity a sender waits for nothing else
@@ -66,7 +68,7 @@ class Handover:
                 self._wanted = False
         return self._take() if self._queue else None
 
-    def _take(self) -> Piece:
+    def _take(self) -> T:
         self._taken.wake()
         return self._queue.pop(0)
 
