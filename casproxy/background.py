@@ -38,4 +38,7 @@ async def background(*tasks: Callable[[], Awaitable[object]]) -> AsyncIterator[t
         if others is not None:
             raise BaseExceptionGroup("a block and a task beside it", [failure, *others.exceptions]) from None
     if failure is not None:
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure

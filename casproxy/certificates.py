@@ -32,6 +32,7 @@ from cryptography import x509
 from casproxy.background import background
 from casproxy.errors import ConfigError
 from casproxy.files import file_signature
+from casproxy.in_thread import run_in_thread
 
 LOOK_EVERY: Final = 1.0
 """Seconds. A look is two or three stat(2) calls in a worker thread."""
@@ -142,11 +143,7 @@ class ServedCertificate:
         """Look at the files again and again, for ever. Run as a task."""
         while True:
             await trio.sleep(every)
-            self._note(
-                await trio.to_thread.run_sync(
-                    _look, self._files, self._loaded.signature, abandon_on_cancel=True, limiter=self._limiter
-                )
-            )
+            self._note(await run_in_thread(partial(_look, self._files, self._loaded.signature), limiter=self._limiter))
 
     def _note(self, found: _Loaded | _Fault | None) -> None:
         before, self._fault = self._fault, found if isinstance(found, _Fault) else None

@@ -91,7 +91,7 @@ class TlsStream(trio.abc.Stream):
             except ssl.SSLError as error:
                 if records:  # what is whole counts; the error comes again with the next call
                     return records, size, False
-                self.failure = error
+                self.failure = error.with_traceback(None)  # which would hold this stream
                 raise trio.BrokenResourceError(f"TLS failed: {error.reason or error}") from error
             if not record:
                 return records, size, True

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -25,6 +26,7 @@ from casproxy.auth.key_parts import Reading
 from casproxy.auth.keys import MAX_KEYS, VerificationKey
 from casproxy.errors import ConfigError
 from casproxy.files import file_signature
+from casproxy.in_thread import run_in_thread
 
 LOOK_EVERY: Final = 1.0
 """Seconds. A look is a few stat(2) calls in a worker thread."""
@@ -61,9 +63,7 @@ class KeyFiles:
 
     async def read(self) -> Reading:
         """See ``KeyPart.read``."""
-        files, fault = await trio.to_thread.run_sync(
-            _look, self._path, self._parse, self._files, abandon_on_cancel=True, limiter=self._limiter
-        )
+        files, fault = await run_in_thread(partial(_look, self._path, self._parse, self._files), limiter=self._limiter)
         self._files = files  # set here and not in the thread: an abandoned one must not turn back time
         return Reading(tuple(key for file in files.values() for key in file.keys), fault)
 

@@ -20,6 +20,7 @@ import trio
 from casproxy.auth.claims import Claims
 from casproxy.auth.keys import KeySource, VerificationKey
 from casproxy.auth.verify import UnknownKid, check_time, require_token, verify
+from casproxy.in_thread import run_in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +102,9 @@ class Verifier:
     async def _check_once(self, name: bytes, token: str) -> Claims:
         keys = self._keys
         self.signature_checks += 1
-        check = partial(verify, require_exp=self._settings.require_exp, issuer=self._settings.issuer)
-        claims = await trio.to_thread.run_sync(
-            check, token, keys, self._now(), abandon_on_cancel=True, limiter=self._limiter
-        )
+        settings = self._settings
+        check = partial(verify, token, keys, self._now(), require_exp=settings.require_exp, issuer=settings.issuer)
+        claims = await run_in_thread(check, limiter=self._limiter)
         if keys is self._keys:  # else they changed meanwhile and this verdict is of the old ones
             self._remember(name, claims)
         return claims

@@ -29,6 +29,7 @@ from casproxy.bench.driver import (
 from casproxy.bench.load import Load, Target
 from casproxy.client.messages import read_response_data, write_request_head
 from casproxy.errors import ConfigError
+from casproxy.in_thread import run_in_thread
 
 T = TypeVar("T")
 
@@ -115,7 +116,7 @@ class GrpcioDriver:
 
     async def _call(self, work: Callable[[], T]) -> T:
         try:
-            return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
+            return await run_in_thread(work, limiter=self._threads)
         except self._errors as error:
             if not hasattr(error, "code"):
                 raise

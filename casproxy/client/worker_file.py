@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import trio
 
+from casproxy.in_thread import run_in_thread
+
 T = TypeVar("T")
 
 PIECE_SIZE = 1024 * 1024
@@ -23,7 +25,7 @@ _LIMITER = trio.CapacityLimiter(8)  # own, so that a dead network file system ca
 
 async def in_worker(work: Callable[[], T]) -> T:
     """Run blocking ``work`` in a worker thread; cancelled, it is left to end on its own."""
-    return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=_LIMITER)
+    return await run_in_thread(work, limiter=_LIMITER)
 
 
 class WorkerFile:

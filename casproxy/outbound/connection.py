@@ -119,7 +119,10 @@ class Connection:
                 listening.deadline = trio.current_time() + patience
         if answer is not None:
             return answer
-        raise failure or TimedOut("answer", patience)
+        try:
+            raise failure or TimedOut("answer", patience)
+        finally:
+            del failure
 
     async def _send_cuttable(self, machine: h11.Connection, head: bytes, body: Body, patience: float) -> Head:
         """``_send_streamed`` for a body in chunks: cancelled, it ends after the chunk at hand, as if that were all.

@@ -11,10 +11,12 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final, TypeAlias
 
 import trio
 
+from casproxy.in_thread import run_in_thread
 from casproxy.outbound.address import Origin
 from casproxy.outbound.errors import AddressRefused, ConnectFailed, OutboundError, TimedOut, TlsFailed
 from casproxy.outbound.guard import Guard
@@ -53,7 +55,7 @@ class _Resolver:
         """See ``Resolve``. A numeric host, however it is spelled, needs no thread."""
         with suppress(OSError):
             return _lookup(host, port, socket.AI_NUMERICHOST)
-        return await trio.to_thread.run_sync(_lookup, host, port, 0, abandon_on_cancel=True, limiter=self._limiter)
+        return await run_in_thread(partial(_lookup, host, port, 0), limiter=self._limiter)
 
 
 def _lookup(host: str, port: int, flags: int) -> list[str]:
@@ -73,7 +75,7 @@ async def _addresses(origin: Origin, resolve: Resolve, guard: Guard) -> list[str
         try:
             guard.check(address, origin.port)
         except AddressRefused as error:
-            refusal = error
+            refusal = error.with_traceback(None)  # which would hold this frame, and the frame the refusal
         else:
             allowed.append(address)
     if not allowed:
@@ -91,14 +93,17 @@ async def _connect(origin: Origin, addresses: list[str], tls: ssl.SSLContext) ->
             try:
                 stream = await _connect_to(address, origin.port)
             except OSError as error:
-                failure = error
+                failure = error.with_traceback(None)
             else:
                 return await _secured(stream, origin, tls) if origin.secure else stream
         if scope.cancelled_caught:
             failure = TimedOut("connect", share)
-    if isinstance(failure, OutboundError):
-        raise failure
-    raise ConnectFailed(f"cannot connect to {origin.authority}") from failure
+    try:
+        if isinstance(failure, OutboundError):
+            raise failure
+        raise ConnectFailed(f"cannot connect to {origin.authority}") from failure
+    finally:
+        del failure
 
 
 async def _connect_to(address: str, port: int) -> trio.SocketStream:

@@ -45,22 +45,26 @@ async def outlast(
                 failure = error
         ended.set()
     if failure is not None:
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure
 
 
 async def side_by_side(*steps: Callable[[], Awaitable[None]]) -> None:
     """Run all steps at once; the first failure cancels the others and is raised alone."""
-    failures: list[Exception] = []
+    failures: list[Exception] = []  # the first one only: an error in it is in a circle with the frames it went through
 
     async def run(step: Callable[[], Awaitable[None]]) -> None:
         try:
             await step()
         except Exception as error:
-            failures.append(error)
+            if not failures:
+                failures.append(error)
             nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
         for step in steps:
             nursery.start_soon(run, step)
     if failures:
-        raise failures[0]
+        raise failures.pop()

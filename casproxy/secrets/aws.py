@@ -100,7 +100,10 @@ class AwsSecretsManager:
             failure = because(LoginRefused("this process has no AWS credentials"), error)
         except BotoCoreError as error:
             failure = because(SecretUnavailable("AWS Secrets Manager cannot be reached"), error)
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure
 
     async def check(self) -> None:
         """See ``SecretSource.check``: network and credentials. A policy may name single secrets; its no is no error."""

@@ -102,7 +102,10 @@ class AzureKeyVault:
             failure = because(SecretUnavailable("Azure Key Vault cannot be reached"), _reason(error))
         except ValueError as error:  # a challenge that leads elsewhere, or none
             failure = because(SecretUnavailable("this is not the Azure Key Vault it should be"), error)
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure
 
     async def check(self) -> None:
         """See ``SecretSource.check``: network and credentials. Access may be granted for single secrets."""

@@ -14,6 +14,7 @@ import errno
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -21,6 +22,7 @@ import yaml
 
 from casproxy.errors import ConfigError, SecretDenied, SecretMalformed, SecretNotFound, SecretUnavailable
 from casproxy.files import check_private, read_private
+from casproxy.in_thread import run_in_thread
 from casproxy.secrets.api import Secret
 
 MAX_FILE_SIZE = 4 * 1024 * 1024
@@ -49,16 +51,14 @@ class FileSource:
 
     async def read(self, secret_id: str) -> Secret:
         """See ``SecretSource.read``. A file that is broken or not private as a whole is ``SecretUnavailable``."""
-        secret, loaded = await trio.to_thread.run_sync(
-            self._read, secret_id, self._map, abandon_on_cancel=True, limiter=self._limiter
-        )
+        secret, loaded = await run_in_thread(partial(self._read, secret_id, self._map), limiter=self._limiter)
         self._map = loaded  # set here and not in the thread: an abandoned one must not turn back time
         return secret
 
     async def check(self) -> None:
         """See ``SecretSource.check``: every file is there, private, and the map can be parsed."""
         try:
-            await trio.to_thread.run_sync(self._check, abandon_on_cancel=True, limiter=self._limiter)
+            await run_in_thread(self._check, limiter=self._limiter)
         except (ConfigError, OSError) as error:
             raise ConfigError(f"credentials_service.file.path: {error}") from error
 

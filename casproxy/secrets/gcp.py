@@ -106,7 +106,10 @@ class GcpSecretManager:
             failure = because(kind("Google does not accept this process's credentials"), error)
         except (exceptions.GoogleAPIError, GoogleAuthError) as error:
             failure = because(SecretUnavailable("GCP Secret Manager cannot be reached"), error)
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure
 
     async def check(self) -> None:
         """See ``SecretSource.check``: network and credentials. Access may be granted for single secrets."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, TypeVar
 
 import structlog
@@ -23,6 +24,7 @@ from casproxy.errors import (
     SecretNotFound,
     SecretUnavailable,
 )
+from casproxy.in_thread import run_in_thread
 from casproxy.secrets.api import Secret
 
 T = TypeVar("T")
@@ -93,7 +95,7 @@ class SdkThreads:
 
     async def run(self, call: Callable[[], T]) -> T:
         """Run a blocking call; cancellation returns at once, and the thread ends by the SDK's own timeouts."""
-        return await trio.to_thread.run_sync(self._counted, call, abandon_on_cancel=True, limiter=self._limiter)
+        return await run_in_thread(partial(self._counted, call), limiter=self._limiter)
 
     def close(self, release: Callable[[], None]) -> None:
         """Call ``release`` once no call is under way: now, or in the last abandoned thread.
@@ -158,7 +160,10 @@ async def check_by_reading(
     if advice is None:
         _log.warning("secret_source_check_denied", secret_id=probe, error=str(failure), cause=cause_of(failure))
         return
-    raise ConfigError(advice) from failure
+    try:
+        raise ConfigError(advice) from failure
+    finally:
+        del failure
 
 
 def cause_of(error: BaseException) -> str:

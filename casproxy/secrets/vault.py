@@ -162,7 +162,10 @@ class _Http:
             )
         except (OSError, ValueError) as error:  # every error of requests is one of the two
             failure = because(SecretUnavailable("Vault cannot be reached"), _reason(error))
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure
 
     def close(self) -> None:
         """Close every connection, as soon as none is in use."""
@@ -244,7 +247,10 @@ def _kubernetes_form(login: KubernetesLogin) -> Mapping[str, object]:
         return {"role": login.role, "jwt": login.token_file.read_text("ascii").strip()}
     except (OSError, ValueError) as error:
         failure = because(LoginRefused("this pod's service account token cannot be read"), _reason(error))
-    raise failure
+    try:
+        raise failure
+    finally:
+        del failure
 
 
 async def _log_in(http: _Http, mount_path: str, form: Form) -> Lease:

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 import trio
 
 from casproxy.errors import BackendBroken, BackendUnavailable, StorageError, StorageFull
+from casproxy.in_thread import run_in_thread
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ class Threads:
     async def run(self, limiter: trio.CapacityLimiter, work: Callable[[], T]) -> T:
         """Run ``work`` in a thread; cancellation abandons it. An ``OSError`` becomes the ``StorageError`` it means."""
         try:
-            return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
+            return await run_in_thread(work, limiter=limiter)
         except OSError as error:
             raise translate(error) from error
 

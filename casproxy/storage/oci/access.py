@@ -218,7 +218,7 @@ class Access:
             except (ConnectFailed, ConnectionBroken) as error:
                 if isinstance(error, TlsFailed) and error.untrusted:
                     raise
-                failure = failure or error
+                failure = failure or error.with_traceback(None)  # a frame of ours, which may end well
                 continue
             if answer.status in BUSY:
                 self._check(Call("GET", _API, "", "first contact", ()), answer)
@@ -227,7 +227,10 @@ class Access:
             if answer.status == 401:
                 self._authorizer.learn(answer.headers.get("www-authenticate", ""), secure=origin.secure)
             return origin
-        raise failure or ConnectFailed(f"{self.registry} has no address")
+        try:
+            raise failure or ConnectFailed(f"{self.registry} has no address")
+        finally:
+            del failure
 
     async def _ask_realm(self, request: Request) -> TokenAnswer:
         doing = "asking its token server"

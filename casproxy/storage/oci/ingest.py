@@ -49,10 +49,11 @@ async def open_ingest(
     """
     sessions = Sessions(repository)
     failure: Exception | None = None
+    idle = _IdleFailure()
     try:
         async with trio.open_nursery() as nursery:
-            with trio.CancelScope() as body:
-                ingest = OciIngest(sessions, staging, resource, find_stored, nursery, body)
+            ingest = OciIngest(sessions, staging, resource, find_stored, nursery, idle)
+            with idle.body:
                 try:
                     yield ingest
                 except Exception as error:  # raised again below, without the nursery's group around it
@@ -61,14 +62,36 @@ async def open_ingest(
     finally:
         ingest.leave()
         await sessions.release()
-    if failure is None and body.cancelled_caught:
-        failure = ingest.failure
+    if failure is None and idle.body.cancelled_caught:
+        failure = idle.taken()
     if failure is not None:
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure
+
+
+class _IdleFailure:
+    """The PATCH failed while nobody writes: whoever works inside the ingest, in ``body``, is woken."""
+
+    def __init__(self) -> None:
+        self.body = trio.CancelScope()
+        self.happened = False
+        self._failure: StorageError | None = None
+
+    def note(self, error: StorageError) -> None:
+        self.happened = True
+        self._failure = error
+        self.body.cancel()
+
+    def taken(self) -> StorageError | None:
+        """The failure, to be raised: kept here as well, it would be in a circle."""
+        failure, self._failure = self._failure, None
+        return failure
 
 
 class OciIngest:
-    """Open until it is committed, failed or left. ``body``: the writer's scope, cancelled to wake an idle one."""
+    """Open until it is committed, failed or left."""
 
     def __init__(
         self,
@@ -77,15 +100,14 @@ class OciIngest:
         resource: NewResource,
         find_stored: Callable[[], Awaitable[Resource | None]],
         nursery: trio.Nursery,
-        body: trio.CancelScope,
+        idle: _IdleFailure,
     ) -> None:
-        self.failure: StorageError | None = None
         self._sessions = sessions
         self._repository = sessions.repository
         self._resource = resource
         self._find_stored = find_stored
-        self._body = body
-        self._layer = LargeLayer(sessions, staging, nursery, self._fail_idle)
+        self._idle = idle
+        self._layer = LargeLayer(sessions, staging, nursery, idle.note)
         self._streaming = False
         self._small: list[Piece] = []
         self._kept = self._repository.access.kept
@@ -185,14 +207,8 @@ class OciIngest:
 
         await self._sessions.retried(decide)
 
-    def _fail_idle(self, error: StorageError) -> None:
-        """The PATCH failed while nobody writes: wake whoever works inside the ingest."""
-        self.failure = error
-        self._open = False
-        self._body.cancel()
-
     def _claim(self) -> None:
         """Closed for good, unless the operation that follows succeeds."""
-        if not self._open:
+        if not self._open or self._idle.happened:
             raise RuntimeError("the ingest was committed, cancelled, failed or left: it can only be left")
         self._open = False

@@ -94,16 +94,17 @@ class LargeLayer:
             self._copy = None
 
     async def _open_stream(self) -> Stream:
-        stream = Stream(self._sessions, self._on_stream_ended)
-        await stream.open()
-        self._nursery.start_soon(stream.run)
+        stream = Stream(self._sessions, await self._sessions.retried(self._sessions.start))
+        self._nursery.start_soon(self._run, stream)
         return stream
 
-    def _on_stream_ended(self, error: StorageError) -> None:
-        if isinstance(error, WayRefused) and self._copy is not None:
+    async def _run(self, stream: Stream) -> None:
+        await stream.run()
+        if isinstance(stream.failure, WayRefused) and self._copy is not None:
             self._stream = None  # goes on from the copy, once everything is there
-        elif not self._heard:
-            self._on_failure(self._told(error))
+        elif stream.failure is not None and not self._heard:
+            self._stream = None
+            self._on_failure(self._told(stream.failure))
 
     async def _write_stream(self, stream: Stream, piece: Piece) -> None:
         try:

@@ -18,6 +18,7 @@ from typing import IO, Final, TypeVar
 import trio
 
 from casproxy.errors import BackendBroken, StorageFull
+from casproxy.in_thread import run_in_thread
 from casproxy.outbound.message import Buffer, Head
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ class Staging:
     async def run(self, work: Callable[[], T]) -> T:
         """Blocking work in a thread; cancelled, the thread is left to itself."""
         try:
-            return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
+            return await run_in_thread(work, limiter=self._limiter)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageFull("staging.dir has no room") from error

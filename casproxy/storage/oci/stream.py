@@ -6,8 +6,6 @@ writer, and at most two pieces are here: the one being sent and the one being of
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import trio
 
 from casproxy.digest import Digest
@@ -21,32 +19,26 @@ from casproxy.storage.oci.sessions import Sessions
 
 
 class Stream:
-    """One PATCH: ``open``, then ``run`` in a task, ``write`` in another, and ``finish``.
+    """One PATCH in ``session``: ``run`` in a task, ``write`` in another, and ``finish``."""
 
-    ``on_failure`` is called by ``run`` when the PATCH has failed, before ``write`` or ``finish`` raise the same.
-    """
-
-    def __init__(self, sessions: Sessions, on_failure: Callable[[StorageError], None]) -> None:
+    def __init__(self, sessions: Sessions, session: Session) -> None:
         self._sessions = sessions
-        self._on_failure = on_failure
-        self._session: Session | None = None
+        self._session = session
         self._pieces = Handover[Piece](0)
-        self._body = _ChannelBody(self._pieces, self._on_answer)
+        self._body = _ChannelBody(self._pieces, session)
         self._ended = trio.Event()
-        self._failure: StorageError | None = None
-
-    async def open(self) -> None:
-        """Start the session. Errors: ``StorageError``."""
-        self._session = await self._sessions.retried(self._sessions.start)
+        self.failure: StorageError | None = None
+        """What the PATCH failed with, until it is raised: kept here then, it would hold all frames it goes through."""
 
     async def run(self) -> None:
-        """Send until ``finish`` says that it is all, or the registry has had enough. Raises cancellation only."""
-        assert self._session is not None  # noqa: S101 - open() comes first
+        """Send until ``finish`` says that it is all, or the registry has had enough. Raises cancellation only.
+
+        When the PATCH has failed, this returns before ``write`` or ``finish`` raise the ``failure``.
+        """
         try:
             await self._sessions.repository.patch(self._session, self._body)
         except StorageError as error:
-            self._failure = error
-            self._on_failure(error)
+            self.failure = error.with_traceback(None)
         finally:
             self._body.close()
             self._ended.set()
@@ -57,25 +49,23 @@ class Stream:
             await self._pieces.send(piece)
         except trio.BrokenResourceError:
             await self._ended.wait()
-            raise self._failure or BackendBroken("the registry ended the upload early") from None
+            raise self._taken_failure() from None
 
     async def finish(self, digest: Digest, size: int) -> None:
         """All pieces are written: wait for the registry's word, then make the session a blob."""
         self._pieces.end()
         await self._ended.wait()
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self._taken_failure()
         await self._sessions.retried(lambda: self._put(digest, size))
         self._sessions.ended(self._session)
 
-    def _on_answer(self, answer: Head) -> None:
-        """However the PATCH ended, this is where its session goes on, or can be deleted."""
-        if self._session is not None and answer.status < 300:
-            self._session.location = Answer(answer.status, answer.headers, b"", self._session.location).location()
+    def _taken_failure(self) -> StorageError:
+        failure, self.failure = self.failure, None
+        return failure or BackendBroken("the registry ended the upload early")
 
     async def _put(self, digest: Digest, size: int) -> None:
         """The PUT without a body; lost in flight it may have worked, and then its session is gone."""
-        assert self._session is not None  # noqa: S101 - open() comes first
         repository = self._sessions.repository
         try:
             await repository.finish(self._session, digest, size)
@@ -93,13 +83,18 @@ class _ChannelBody:
 
     size: int | None = None
 
-    def __init__(self, pieces: Handover[Piece], on_answer: Callable[[Head], None]) -> None:
+    def __init__(self, pieces: Handover[Piece], session: Session) -> None:
         self._pieces = pieces
-        self.answered = on_answer
+        self._session = session
 
     async def receive(self) -> Piece:
         """See ``Body.receive``."""
         return await self._pieces.receive() or b""
+
+    def answered(self, answer: Head) -> None:
+        """See ``Body.answered``. However the PATCH ended, this is where its session goes on, or can be deleted."""
+        if answer.status < 300:
+            self._session.location = Answer(answer.status, answer.headers, b"", self._session.location).location()
 
     def close(self) -> None:
         """Nothing more is taken: whoever offers a piece hears it."""
