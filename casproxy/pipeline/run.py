@@ -59,7 +59,13 @@ async def run_stages(**stages: Stage) -> None:
     async with trio.open_nursery() as nursery:
         for stage in run[1:]:
             nursery.start_soon(stage)
-        await run[0]()
+        try:
+            await run[0]()
+        except BaseException:
+            # Left to the nursery, it would be done in a frame that gets the group into a variable, and that frame is
+            # behind (``f_back``) those in the traceback of each ``Cancelled`` in the group: garbage in a circle.
+            nursery.cancel_scope.cancel()
+            raise
 
 
 async def _traced(name: str, stage: Stage) -> None:

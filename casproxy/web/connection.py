@@ -103,6 +103,7 @@ class Connection:
                 self._idle.cancel()
                 self._end_within(_END_SECONDS)
         finally:
+            vars(self).pop("_protocol", None)  # it has our ``_send``: they would hold each other for ever
             await trio.aclose_forcefully(self._stream)
 
     def _protocol_arguments(self) -> tuple[object, ...]:

@@ -138,8 +138,10 @@ async def _unless_gone(handler: Handler, exchange: Exchange) -> None:
     with one_cause():
         async with trio.open_nursery() as requests:
             requests.start_soon(watch)
-            await handler(exchange)
-            requests.cancel_scope.cancel()
+            try:
+                await handler(exchange)
+            finally:
+                requests.cancel_scope.cancel()  # not left to the nursery: see ``run_stages``
             return
     raise PeerGone("the client is gone")
 

@@ -82,6 +82,7 @@ class _IdleFailure:
     def note(self, error: StorageError) -> None:
         self.happened = True
         self._failure = error
+        del error  # this frame will be behind (``f_back``) those in the traceback of the ``Cancelled``
         self.body.cancel()
 
     def taken(self) -> StorageError | None:

@@ -103,8 +103,7 @@ class LargeLayer:
         if isinstance(stream.failure, WayRefused) and self._copy is not None:
             self._stream = None  # goes on from the copy, once everything is there
         elif stream.failure is not None and not self._heard:
-            self._stream = None
-            self._on_failure(self._told(stream.failure))
+            self._on_failure(self._told(stream.taken_failure()))
 
     async def _write_stream(self, stream: Stream, piece: Piece) -> None:
         try:

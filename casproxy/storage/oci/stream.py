@@ -49,18 +49,19 @@ class Stream:
             await self._pieces.send(piece)
         except trio.BrokenResourceError:
             await self._ended.wait()
-            raise self._taken_failure() from None
+            raise self.taken_failure() from None
 
     async def finish(self, digest: Digest, size: int) -> None:
         """All pieces are written: wait for the registry's word, then make the session a blob."""
         self._pieces.end()
         await self._ended.wait()
         if self.failure is not None:
-            raise self._taken_failure()
+            raise self.taken_failure()
         await self._sessions.retried(lambda: self._put(digest, size))
         self._sessions.ended(self._session)
 
-    def _taken_failure(self) -> StorageError:
+    def taken_failure(self) -> StorageError:
+        """The failure, to be raised."""
         failure, self.failure = self.failure, None
         return failure or BackendBroken("the registry ended the upload early")
 
