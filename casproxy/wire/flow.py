@@ -8,9 +8,9 @@ A byte of a DATA frame costs credit twice, on its stream and on its connection (
 
 So a stream that nobody reads keeps its bytes and its credit to itself, and its neighbours on the connection go on.
 
-Windows start small and grow when a whole window was used, a stream's fourfold and a connection's twofold, while the
-budget has room; when it is tight, stream windows shrink back. The budget bounds what peers CAN make this process hold,
-not only what it holds now::
+Windows start small and grow when a whole window was used, a stream's sixteenfold and a connection's twofold, while
+the budget has room; when it is tight, stream windows shrink back. The budget bounds what peers CAN make this process
+hold, not only what it holds now::
 
     exposure of a connection = held + min(its credit, the credit of all its streams), less a floor of 64 KiB,
                                + what is queued for a peer that does not read
@@ -38,8 +38,8 @@ FLOOR = 65_535
 LEAST_UPDATE = 16 * 1024
 """Smaller updates of a connection's window wait for more: they would make the peer send crumbs."""
 
-GROWTH = 4
-"""A stream's window becomes this many times as large when all of it was used: 1 MiB takes three turns, not five."""
+GROWTH = 16
+"""A stream's window becomes this many times as large when all of it was used: 1 MiB takes two turns, not five."""
 
 SHARE = 4
 """A connection's exposure is at most the room of its account, divided by this."""
@@ -157,7 +157,9 @@ class ReceiveCredit:
         window.turnover += size
         self._resize(window)
         credit = 0
-        if window.pending * 4 >= window.target or window.available <= 0:
+        # Less than a quarter can wait also when the peer has no credit at all, for then three quarters are held and
+        # will be handed on: the five bytes of a prefix, credited ahead of their message, cost a round trip.
+        if window.pending * 4 >= window.target:
             credit, window.pending = window.pending, 0
             window.available += credit
             self._streams_available += credit

@@ -209,6 +209,15 @@ def test_b12_windows_start_small_and_grow_fast_with_use(size: int, least: int, m
     assert least <= stream_through(credit, 1, size) <= most
 
 
+def test_b12_a_sender_without_credit_gets_no_crumbs() -> None:
+    """The five bytes before a message are handed on at once; alone they would cost a round trip."""
+    credit = ReceiveCredit(Budget(64 * MIB), initial=INITIAL, largest=LARGEST, largest_connection=CONNECTION)
+    assert credit.open_stream(1)
+    credit.received(1, INITIAL)
+    assert credit.hand_on(1, 5) == 0
+    assert credit.hand_on(1, INITIAL - 5) >= INITIAL
+
+
 def test_b12_windows_do_not_grow_over_their_limit() -> None:
     credit, _ = connection()
     assert credit.open_stream(1)
