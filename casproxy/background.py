@@ -23,22 +23,22 @@ async def background(*tasks: Callable[[], Awaitable[object]]) -> AsyncIterator[t
     """
     failure: Exception | None = None
     try:
-        async with trio.open_nursery() as nursery:
-            for task in tasks:
-                nursery.start_soon(task)
-            try:
-                yield nursery
-            except Exception as error:  # past the nursery, which would wrap it in a group, and copy it if it is one
-                failure = error
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        if failure is None:
-            raise
-        _, others = group.split(trio.Cancelled)
-        if others is not None:
-            raise BaseExceptionGroup("a block and a task beside it", [failure, *others.exceptions]) from None
-    if failure is not None:
         try:
+            async with trio.open_nursery() as nursery:
+                for task in tasks:
+                    nursery.start_soon(task)
+                try:
+                    yield nursery
+                except Exception as error:  # past the nursery, which would wrap it in a group, and copy it if it is one
+                    failure = error
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            if failure is None:
+                raise
+            _, others = group.split(trio.Cancelled)
+            if others is not None:
+                raise BaseExceptionGroup("a block and a task beside it", [failure, *others.exceptions]) from None
+        if failure is not None:
             raise failure
-        finally:
-            del failure
+    finally:
+        del failure  # or it would be in a circle with this frame, which is in its traceback

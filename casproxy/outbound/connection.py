@@ -107,19 +107,19 @@ class Connection:
                 failure = failure or error
             sending.cancel()
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(listen)
-            with sending:
-                try:
-                    await self._send_body(head, body)
-                    self._body_sent = True
-                except (ConnectionBroken, TimedOut) as error:
-                    failure = failure or error
-                    patience = _LAST_WORDS_SECONDS
-                listening.deadline = trio.current_time() + patience
-        if answer is not None:
-            return answer
         try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(listen)
+                with sending:
+                    try:
+                        await self._send_body(head, body)
+                        self._body_sent = True
+                    except (ConnectionBroken, TimedOut) as error:
+                        failure = failure or error
+                        patience = _LAST_WORDS_SECONDS
+                    listening.deadline = trio.current_time() + patience
+            if answer is not None:
+                return answer
             raise failure or TimedOut("answer", patience)
         finally:
             del failure

@@ -36,19 +36,19 @@ async def outlast(
             on_cancel()
             raise
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch)
-        with protected:
-            try:
-                await step()
-            except Exception as error:
-                failure = error
-        ended.set()
-    if failure is not None:
-        try:
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            with protected:
+                try:
+                    await step()
+                except Exception as error:
+                    failure = error
+            ended.set()
+        if failure is not None:
             raise failure
-        finally:
-            del failure
+    finally:
+        del failure
 
 
 async def side_by_side(*steps: Callable[[], Awaitable[None]]) -> None:

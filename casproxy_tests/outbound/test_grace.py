@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from casproxy.outbound.grace import outlast, side_by_side
+from casproxy_tests.garbage import circles_of, told
 
 
 async def test_a_cancel_waits_for_a_step_that_ends_in_time(autojump_clock: MockClock) -> None:
@@ -72,3 +73,18 @@ async def test_side_by_side_takes_as_long_as_the_longest(autojump_clock: MockClo
 
     await side_by_side(sleep, sleep)
     assert trio.current_time() == 2
+
+
+async def test_a_failure_that_a_cancellation_hides_leaves_no_circle() -> None:
+    async def hide() -> None:
+        with trio.CancelScope() as scope:
+
+            async def step() -> None:
+                scope.cancel()
+                raise ValueError
+
+            await outlast(1.0, 60.0, step)
+        assert scope.cancelled_caught
+
+    found = await circles_of(hide)
+    assert not found, told(found)

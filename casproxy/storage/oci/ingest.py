@@ -51,24 +51,24 @@ async def open_ingest(
     failure: Exception | None = None
     idle = _IdleFailure()
     try:
-        async with trio.open_nursery() as nursery:
-            ingest = OciIngest(sessions, staging, resource, find_stored, nursery, idle)
-            with idle.body:
-                try:
-                    yield ingest
-                except Exception as error:  # raised again below, without the nursery's group around it
-                    failure = error
-            nursery.cancel_scope.cancel()
-    finally:
-        ingest.leave()
-        await sessions.release()
-    if failure is None and idle.body.cancelled_caught:
-        failure = idle.taken()
-    if failure is not None:
         try:
-            raise failure
+            async with trio.open_nursery() as nursery:
+                ingest = OciIngest(sessions, staging, resource, find_stored, nursery, idle)
+                with idle.body:
+                    try:
+                        yield ingest
+                    except Exception as error:  # raised again below, without the nursery's group around it
+                        failure = error
+                nursery.cancel_scope.cancel()
         finally:
-            del failure
+            ingest.leave()
+            await sessions.release()
+        if failure is None and idle.body.cancelled_caught:
+            failure = idle.taken()
+        if failure is not None:
+            raise failure
+    finally:
+        del failure  # or it would be in a circle with this frame, which is in its traceback
 
 
 class _IdleFailure:

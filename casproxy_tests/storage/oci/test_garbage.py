@@ -106,6 +106,10 @@ async def large_upload_refused(world: World) -> None:
     await world.refused_upload(LARGE, Fault("patch", Answer(403), Phase.BODY, after_bytes=PIECE))
 
 
+async def large_upload_refused_at_once(world: World) -> None:
+    await world.refused_upload(LARGE, Fault("patch", Answer(403)))
+
+
 async def large_upload_whose_connection_is_lost(world: World) -> None:
     await world.refused_upload(LARGE, Fault("patch", Hangup.RESET, Phase.BODY, after_bytes=PIECE))
 
@@ -160,6 +164,7 @@ async def download_that_breaks_off(world: World) -> None:
         small_upload_whose_put_is_lost,
         upload_whose_manifest_is_refused,
         large_upload_refused,
+        large_upload_refused_at_once,
         large_upload_whose_connection_is_lost,
         upload_that_fails_while_nobody_writes,
         upload_to_nobody,
