@@ -12,8 +12,8 @@ from typing import Final
 
 import trio
 
-LONG_TURN_SECONDS: Final = 0.003
-"""After this a turn takes no more large pieces of work; 1 MiB is hashed in 0.7 ms."""
+LONG_TURN_SECONDS: Final = 0.0012
+"""After this a turn takes no more large pieces of work. 1 MiB is hashed in 0.7 ms; a timer may wait for two turns."""
 
 
 class _Turn(trio.abc.Instrument):

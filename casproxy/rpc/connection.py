@@ -22,6 +22,7 @@ from casproxy.rpc.patience import ConnectionTimeouts, Expired, Patience
 from casproxy.rpc.stream import MessageStream
 from casproxy.rpc.transport import Transport
 from casproxy.sockets import Received
+from casproxy.turns import give_way
 from casproxy.waiter import Waiter
 from casproxy.wire import events
 from casproxy.wire.errors import ConnectionBroken
@@ -168,6 +169,7 @@ class Connection:
         """The next bytes; ``b""`` at the end, or when the peer was waited for long enough."""
         if (data := self.transport.receive_nowait()) is not None:
             await trio.lowlevel.checkpoint()
+            await give_way()  # or readers get ahead of who hashes, and what was read leaves the core's cache
             return data
         while True:
             deadline, why = self._patience.deadline(has_streams=bool(self.streams))
