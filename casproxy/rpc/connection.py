@@ -109,6 +109,7 @@ class Connection:
     def close_stream(self, stream: MessageStream) -> None:
         """Its unread bytes are credited, whether or not anybody ran (leaking them starves the connection)."""
         del self.streams[stream.id]
+        self._credit_queue.leave(stream)
         self.protocol.close_stream(stream.id)
         if not self.streams:
             self._patience.busy(trio.current_time())

@@ -39,6 +39,10 @@ class CreditQueue:
         """Wait for a turn; who waits already keeps its place."""
         self._queue.setdefault(stream.id, stream)
 
+    def leave(self, stream: Waiting) -> None:
+        """It waits no more, whether or not it did."""
+        self._queue.pop(stream.id, None)
+
     def pass_on(self) -> None:
         """Wake the next in the queue if there is credit. Whoever was woken calls this when it is done or gives up."""
         while self._queue and self._window.connection_capacity > 0:

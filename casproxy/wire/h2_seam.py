@@ -21,6 +21,8 @@ method or by touching the named attributes, here and nowhere else, so that an up
 * it stores every setting a peer sends, also those nobody knows: 65,536 of them are 50 MB for a frame of 400 KB
   -> unknown ones are dropped (RFC 9113, 6.5.2: they are to be ignored).
 * it remembers 65,536 closed streams a connection, 8 MB  -> ``MAX_CLOSED_STREAMS``.
+* its table of methods by frame (``_frame_dispatch_table``) is a circle: a connection that has ended is garbage which
+  only a full collection finds, with the bytes it had just read  -> ``let_go`` empties it.
 * ``repr(frame)`` is evaluated for every frame, for a log level that is off, and prints the whole body in
   hexadecimal: 3.8 ms per MiB  -> frames get the plain ``repr``.
 """
@@ -71,6 +73,10 @@ class H2(H2Connection):
         self.encoder = CappedEncoder()
         self.decoder = LeanDecoder()
         self.resets_sent = 0
+
+    def let_go(self) -> None:
+        """Nothing more is received."""
+        self._frame_dispatch_table.clear()
 
     @property
     def open_inbound_streams(self) -> int:

@@ -66,11 +66,10 @@ OnFrame: TypeAlias = Callable[[int, int], None]
 class FrameReader:
     """Received bytes to events, through h2 or past it. After an exception only ``h2.data_to_send`` is left."""
 
-    def __init__(self, h2: H2, *, max_block: int, max_continuations: int, on_frame: OnFrame) -> None:
+    def __init__(self, h2: H2, *, max_block: int, max_continuations: int) -> None:
         self._h2 = h2
         self._max_block = max_block
         self._max_continuations = max_continuations
-        self._on_frame = on_frame
         self._preface_left = 0 if h2.config.client_side else PREFACE_SIZE
         self._rest: memoryview | None = None  # fed, and left for the next feed
         self._head = b""  # a frame header that is not complete yet
@@ -94,7 +93,7 @@ class FrameReader:
         """Not all that was fed has been looked at."""
         return self._rest is not None
 
-    def feed(self, data: bytes | memoryview) -> list[Received]:
+    def feed(self, data: bytes | memoryview, on_frame: OnFrame) -> list[Received]:
         """What ``data`` means, or its next part; nothing new may be fed while ``pending``.
 
         Raises ``h2.exceptions.ProtocolError`` with h2's GOAWAY queued, or ``TooMuch`` without.
@@ -126,7 +125,7 @@ class FrameReader:
                 pos = self._pass_on(view, pos + HEADER_SIZE, out)
                 work += 1
                 continue
-            self._on_frame(kind, flags)
+            on_frame(kind, flags)
             inside_block = self._block_bytes >= 0
             bounded = self._bound_header_block(kind, flags, length)
             if length > LARGEST_WHOLE and not bounded:

@@ -57,10 +57,7 @@ class Protocol:
         self._settings = settings
         self._h2 = H2(client_side=client_side)
         self._reader = FrameReader(
-            self._h2,
-            max_block=settings.max_header_block,
-            max_continuations=settings.max_continuations,
-            on_frame=self._on_frame,
+            self._h2, max_block=settings.max_header_block, max_continuations=settings.max_continuations
         )
         self._client_side = client_side
         self._guard = Guard(settings.abuse)
@@ -105,7 +102,7 @@ class Protocol:
         out: list[Event] = []
         resets = self._h2.resets_sent
         try:
-            received = self._reader.feed(data)
+            received = self._reader.feed(data, self._on_frame)
             for _ in range(self._h2.resets_sent - resets):  # made to reset: as cheap for the peer as resetting
                 self._guard.reset(now)
             for event in received:
@@ -394,6 +391,7 @@ class Protocol:
         self._being_written = 0
 
     def close(self) -> None:
-        """The connection is gone: return what it held to the budget."""
+        """The connection is gone and nothing more is received: return what it held to the budget."""
+        self._h2.let_go()
         self._credit.close()
         self._unwritten = self._being_written = 0

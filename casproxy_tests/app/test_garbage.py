@@ -238,7 +238,7 @@ async def test_a_road_leaves_no_circle(place: Place, road: Road) -> None:
 # -- connections and servers ------------------------------------------------------------------------
 
 
-async def test_a_connection_that_is_lost_leaves_no_frame_in_a_circle(place: Place) -> None:
+async def test_a_connection_that_is_lost_leaves_nothing_in_a_circle(place: Place) -> None:
     async with serving(config_of(place)) as server, connected(server) as channel:
         world = World(place, server, channel)
         await world.uploader.upload(STORED)
@@ -258,7 +258,7 @@ async def test_a_connection_that_is_lost_leaves_no_frame_in_a_circle(place: Plac
                         while await call.receive_message():
                             pass
 
-        found = frames(await circles_of(lose))
+        found = await circles_of(lose)
     assert not found, told(found)
 
 
