@@ -88,27 +88,47 @@ async def receive_some(stream: trio.abc.ReceiveStream, max_bytes: int = READ_SIZ
         await trio.lowlevel.cancel_shielded_checkpoint()
         return received
     while received is None:
-        try:
-            await trio.lowlevel.wait_readable(stream.socket)
-        except OSError as error:
-            raise _as_trio(error) from error
+        await wait_readable(stream)
         received = receive_nowait(stream, max_bytes)
     return received
 
 
+async def wait_readable(stream: trio.SocketStream) -> None:
+    """Wait until a read has something to say. Errors as above."""
+    try:
+        await trio.lowlevel.wait_readable(stream.socket)
+    except OSError as error:
+        raise _as_trio(error) from error
+
+
 def receive_nowait(stream: trio.SocketStream, max_bytes: int = READ_SIZE) -> Received | None:
     """What has arrived, as ``receive_some`` would give it; None when that would have to wait."""
-    room = memoryview(_buffers.current)[:max_bytes]
+    room = scratch()[:max_bytes]
+    size = read_into(stream, room)
+    return None if size is None else given_out(room[:size])
+
+
+def scratch() -> memoryview:
+    """This thread's buffer of ``READ_SIZE`` bytes for one read: everybody else's as soon as one has to wait."""
+    return memoryview(_buffers.current)
+
+
+def read_into(stream: trio.SocketStream, room: memoryview) -> int | None:
+    """Put what has arrived into ``room``; how many bytes, 0 at the end, None when one has to wait. Errors as above."""
     try:
-        size = os.readv(stream.socket.fileno(), [room])
+        return os.readv(stream.socket.fileno(), [room])
     except BlockingIOError:
         return None
     except OSError as error:
         raise _as_trio(error) from error
-    if size * 2 < READ_SIZE:
-        return bytes(room[:size])
+
+
+def given_out(filled: memoryview) -> Received:
+    """What was put into a part of ``scratch()``, to be kept: the view, if that is half of the buffer, or a copy."""
+    if len(filled) * 2 < READ_SIZE:
+        return bytes(filled)
     _buffers.renew()
-    return room[:size]
+    return filled
 
 
 def send_nowait(stream: trio.SocketStream, buffers: Sequence[Buffer]) -> int:
@@ -121,17 +141,19 @@ def send_nowait(stream: trio.SocketStream, buffers: Sequence[Buffer]) -> int:
         raise _as_trio(error) from error
 
 
-async def send_gathered(stream: trio.SocketStream, buffers: Sequence[Buffer], *, patience: float) -> None:
-    """Write all of ``buffers`` in order. Cancelled, an unknown part of them has been written.
+async def send_gathered(stream: trio.SocketStream, buffers: Sequence[Buffer], *, patience: float) -> bool:
+    """Write all of ``buffers`` in order; whether the kernel took them at once. Cancelled, an unknown part is written.
 
     Raises ``trio.TooSlowError`` when the peer takes nothing for ``patience`` seconds; other errors as above.
     """
     await trio.lowlevel.checkpoint_if_cancelled()
     unsent = deque(buffer for buffer in buffers if len(buffer))  # an empty one at the end would never count as sent
+    at_once = True
     while unsent:
         await give_way()
         sent = send_nowait(stream, list(islice(unsent, GATHER)))
         if not sent:
+            at_once = False
             with trio.fail_after(patience):
                 await trio.lowlevel.wait_writable(stream.socket)
         while sent:
@@ -140,6 +162,7 @@ async def send_gathered(stream: trio.SocketStream, buffers: Sequence[Buffer], *,
                 unsent.appendleft(memoryview(first)[sent:])
                 break
             sent -= len(first)
+    return at_once
 
 
 def make_room_for_near_peer(stream: trio.SocketStream) -> None:

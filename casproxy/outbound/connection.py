@@ -18,16 +18,16 @@ from typing import Any, Final
 import h11
 import trio
 
+from casproxy import streams
 from casproxy.outbound.address import Origin
 from casproxy.outbound.errors import AnswerBroken, ConnectionBroken, OutboundError, TimedOut
 from casproxy.outbound.grace import outlast
 from casproxy.outbound.message import Body, Buffer, Head, Request, Timeouts
-from casproxy.sockets import READ_SIZE, Received, receive_nowait, receive_some, send_gathered
+from casproxy.sockets import READ_SIZE, Received
 from casproxy.tls import socket_beneath
 
 _HEAD_READ_SIZE: Final = 16 * 1024
 _MAX_HEAD_BYTES: Final = 64 * 1024
-_JOINED_WRITE: Final = 64 * 1024
 _LAST_WORDS_SECONDS: Final = 1.0
 """How long an answer may take to arrive on a connection that takes no more of the body."""
 
@@ -45,7 +45,6 @@ class Connection:
         self._timeouts = timeouts
         beneath = socket_beneath(stream)
         self._socket = None if beneath is None else beneath.socket
-        self._gathered = beneath if beneath is stream else None
         self._body_sent = False
         self._received = 0
         self._cut = False
@@ -198,7 +197,7 @@ class Connection:
     async def receive(self, max_bytes: int = READ_SIZE) -> Received:
         """What has arrived; ``b""`` when the server has closed. No deadline of its own."""
         try:
-            data = await receive_some(self._stream, max_bytes)
+            data = await streams.receive(self._stream, max_bytes)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ConnectionBroken("the connection was reset", answered=self._received > 0) from error
         self._received += len(data)
@@ -206,18 +205,17 @@ class Connection:
 
     async def receive_in_time(self, max_bytes: int = READ_SIZE) -> Received:
         """Like ``receive``, within the read timeout."""
-        if self._gathered is not None:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if (data := self._receive_nowait(self._gathered, max_bytes)) is not None:
-                await trio.lowlevel.cancel_shielded_checkpoint()
-                return data
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if (data := self._receive_nowait(max_bytes)) is not None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return data
         with trio.move_on_after(self._timeouts.read):
             return await self.receive(max_bytes)
         raise TimedOut("read", self._timeouts.read)
 
-    def _receive_nowait(self, stream: trio.SocketStream, max_bytes: int) -> Received | None:
+    def _receive_nowait(self, max_bytes: int) -> Received | None:
         try:
-            data = receive_nowait(stream, max_bytes)
+            data = streams.receive_nowait(self._stream, max_bytes)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ConnectionBroken("the connection was reset", answered=self._received > 0) from error
         self._received += len(data or b"")
@@ -226,13 +224,7 @@ class Connection:
     async def _send(self, *buffers: Buffer) -> None:
         """Send all of it; ``TimedOut`` when the server takes nothing for the write timeout."""
         try:
-            if self._gathered is not None:
-                await send_gathered(self._gathered, buffers, patience=self._timeouts.write)
-                return
-            joined = sum(map(len, buffers)) <= _JOINED_WRITE
-            for buffer in (b"".join(buffers),) if joined else buffers:
-                with trio.fail_after(self._timeouts.write):
-                    await self._stream.send_all(buffer)
+            await streams.send(self._stream, buffers, patience=self._timeouts.write)
         except trio.TooSlowError:
             raise TimedOut("write", self._timeouts.write) from None
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:

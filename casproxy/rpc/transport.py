@@ -6,14 +6,13 @@ from typing import Final
 
 import trio
 
-from casproxy.sockets import Received, make_room_for_near_peer, receive_nowait, receive_some, send_gathered
+from casproxy import streams
+from casproxy.sockets import Received, make_room_for_near_peer
 from casproxy.tls import socket_beneath
 from casproxy.wire.framing import Buffer
 
 SMALL: Final = 1024
 """Bytes of a buffer that is joined with its small neighbours: a place of its own in a gathered write costs more."""
-JOINED_WRITE: Final = 64 * 1024
-"""Bytes joined for one ``send_all`` where gathering is not to be had (TLS, memory streams)."""
 
 
 class Transport:
@@ -31,16 +30,14 @@ class Transport:
     async def receive(self) -> Received:
         """The next bytes; ``b""`` at the end of the stream or when it broke."""
         try:
-            return await receive_some(self._stream)
+            return await streams.receive(self._stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return b""
 
     def receive_nowait(self) -> Received | None:
         """What is there already, ``b""`` at the end of the stream or when it broke; None when one has to wait."""
-        if not isinstance(self._stream, trio.SocketStream):
-            return None
         try:
-            return receive_nowait(self._stream)
+            return streams.receive_nowait(self._stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return b""
 
@@ -50,10 +47,7 @@ class Transport:
         Raises ``trio.BrokenResourceError`` when the peer is gone, and ``trio.TooSlowError`` when it takes nothing for
         ``patience`` seconds (64 KiB at once where gathering is not to be had).
         """
-        if isinstance(self._stream, trio.SocketStream):
-            await send_gathered(self._stream, _joined(buffers), patience=patience)
-        else:
-            await _send_joined(self._stream, buffers, patience)
+        await streams.send(self._stream, _joined(buffers), patience=patience)
 
     async def aclose(self) -> None:
         """Close without ceremony: HTTP/2 said its goodbye already."""
@@ -75,21 +69,6 @@ def _joined(buffers: list[Buffer]) -> list[Buffer]:
     if run:
         joined.append(b"".join(run))
     return joined
-
-
-async def _send_joined(stream: trio.abc.Stream, buffers: list[Buffer], patience: float) -> None:
-    batch: list[Buffer] = []
-    size = 0
-    for buffer in buffers:
-        batch.append(buffer)
-        size += len(buffer)
-        if size >= JOINED_WRITE:
-            with trio.fail_after(patience):
-                await stream.send_all(b"".join(batch))
-            batch, size = [], 0
-    if batch:
-        with trio.fail_after(patience):
-            await stream.send_all(b"".join(batch))
 
 
 def peer_name(stream: trio.abc.Stream) -> str:
