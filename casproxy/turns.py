@@ -16,11 +16,24 @@ LONG_TURN_SECONDS: Final = 0.0012
 """After this a turn takes no more large pieces of work. 1 MiB is hashed in 0.7 ms; a timer may wait for two turns."""
 
 
+MOST_CONTENDERS: Final = 16
+"""Tasks that look every turn whether it is theirs; a thousand of them would make turns of looking alone."""
+
+
 class _Turn(trio.abc.Instrument):
-    """When the turn of one run that is going on began, on a clock of its own: virtual time does not pass in a turn."""
+    """When the turn of one run that is going on began, on a clock of its own: virtual time does not pass in a turn.
+
+    ``contenders``: tasks that give way and look again in each turn; ``behind``: those who will, one for each that goes.
+    """
 
     def __init__(self) -> None:
         self.began = time.perf_counter()
+        self.contenders = 0
+        self.behind = trio.lowlevel.ParkingLot()
+
+    @property
+    def is_long(self) -> bool:
+        return time.perf_counter() - self.began > LONG_TURN_SECONDS
 
     def after_io_wait(self, timeout: float) -> None:
         self.began = time.perf_counter()
@@ -44,5 +57,14 @@ async def give_way() -> None:
     A checkpoint only then.
     """
     turn = _turn_of_this_run()
-    while time.perf_counter() - turn.began > LONG_TURN_SECONDS:
-        await trio.lowlevel.checkpoint()
+    if not turn.is_long:
+        return
+    if turn.contenders >= MOST_CONTENDERS:
+        await turn.behind.park()
+    turn.contenders += 1
+    try:
+        while turn.is_long:
+            await trio.lowlevel.checkpoint()
+    finally:
+        turn.contenders -= 1
+        turn.behind.unpark()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -35,6 +36,43 @@ async def test_large_pieces_of_work_share_turns_and_none_is_longer_than_allowed(
     trio.lowlevel.remove_instrument(counter)
     assert sorted(number for turn in turns_taken for number in turn) == list(range(12))
     assert max(map(len, turns_taken)) == 2
+
+
+async def test_a_thousand_that_give_way_do_not_all_look_in_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking costs as well: those who look take turns, and every one of the others has its own in the end."""
+    clock, looks = [0.0], 0
+
+    def now() -> float:
+        nonlocal looks
+        looks += 1
+        return clock[0]
+
+    monkeypatch.setattr(time, "perf_counter", now)
+    done = 0
+
+    async def work() -> None:
+        nonlocal done
+        await turns.give_way()
+        clock[0] += 0.002
+        done += 1
+
+    await turns.give_way()
+    cancelled = trio.CancelScope()
+    async with trio.open_nursery() as nursery:
+        for number in range(1000):
+            nursery.start_soon(work)
+            if number == 500:
+                nursery.start_soon(_work_within, cancelled, work)
+        await trio.lowlevel.checkpoint()
+        cancelled.cancel()
+    assert done == 1000
+    assert cancelled.cancelled_caught
+    assert looks < 1000 * (2 * turns.MOST_CONTENDERS)
+
+
+async def _work_within(scope: trio.CancelScope, work: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await work()
 
 
 async def test_in_a_short_turn_nobody_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
