@@ -3,11 +3,13 @@
 Trio runs every task that is ready before it looks at sockets and timers again. Thirty-two downloads that each hash a
 mebibyte make a turn of 20 ms, and timers, cancellations and answers to others wait for its end. So whoever is about to
 do a piece of work as large as that asks here first: in a turn that has lasted long enough, the rest goes to the next.
+And what is cheaper done once for all of a turn's tasks is done at its end.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -30,13 +32,23 @@ class _Turn(trio.abc.Instrument):
         self.began = time.perf_counter()
         self.contenders = 0
         self.behind = trio.lowlevel.ParkingLot()
+        self.at_end: list[Callable[[], None]] = []
 
     @property
     def is_long(self) -> bool:
         return time.perf_counter() - self.began > LONG_TURN_SECONDS
 
+    def before_io_wait(self, timeout: float) -> None:
+        if self.at_end:
+            due, self.at_end = self.at_end, []
+            for work in due:
+                work()
+
     def after_io_wait(self, timeout: float) -> None:
         self.began = time.perf_counter()
+
+    def after_run(self) -> None:
+        self.before_io_wait(0)
 
 
 _turn: trio.lowlevel.RunVar[_Turn | None] = trio.lowlevel.RunVar("casproxy_turn", None)
@@ -49,6 +61,14 @@ def _turn_of_this_run() -> _Turn:
         _turn.set(turn)
         trio.lowlevel.add_instrument(turn)
     return turn
+
+
+def at_end(work: Callable[[], None]) -> bool:
+    """Have ``work`` done, once, when this turn ends or the run does; False outside of a run. It must not raise."""
+    if not trio.lowlevel.in_trio_run():
+        return False
+    _turn_of_this_run().at_end.append(work)
+    return True
 
 
 async def give_way() -> None:

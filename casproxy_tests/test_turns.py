@@ -75,6 +75,29 @@ async def _work_within(scope: trio.CancelScope, work: Callable[[], Awaitable[Non
         await work()
 
 
+async def test_what_is_due_at_the_end_of_a_turn_is_done_once() -> None:
+    done: list[str] = []
+    assert turns.at_end(lambda: done.append("first"))
+    assert turns.at_end(lambda: done.append("second"))
+    assert not done
+    await trio.lowlevel.checkpoint()
+    assert done == ["first", "second"]
+    await trio.lowlevel.checkpoint()
+    assert done == ["first", "second"]
+
+
+def test_the_end_of_a_run_is_the_end_of_a_turn() -> None:
+    done: list[str] = []
+
+    async def run() -> None:
+        turns.at_end(lambda: done.append("at last"))
+
+    trio.run(run)
+    assert done == ["at last"]
+    assert not turns.at_end(lambda: done.append("never"))
+    assert done == ["at last"]
+
+
 async def test_in_a_short_turn_nobody_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """So it is no checkpoint then, not even for who is cancelled."""
     monkeypatch.setattr(time, "perf_counter", lambda: 0.0)

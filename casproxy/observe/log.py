@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final, Protocol, TextIO, TypeAlias
+from typing import Any, Final, Protocol, TextIO, TypeAlias, cast
 
 import msgspec
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
+from casproxy.observe.lines import LinesOfATurn
 from casproxy.observe.terminal import is_watched
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -129,6 +130,8 @@ def configure(level: str = "info", log_format: str = "auto", stream: TextIO | No
     and JSON elsewhere. May be called again; the last call wins.
     """
     out = stream if stream is not None else sys.stderr
+    if stream is None and _is_json(log_format, out):
+        out = cast(TextIO, LinesOfATurn(out))
     threshold = _LEVELS[level.lower()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

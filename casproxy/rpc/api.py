@@ -111,6 +111,12 @@ class ServerCall(Protocol):
     def receive_parts_nowait(self) -> list[Part] | None:
         """Like ``receive_parts`` but None instead of waiting."""
 
+    def receive_only_message_nowait(self) -> bytes | None:
+        """The one message of a client that has half-closed, if it is there and small; else None, and nothing is lost.
+
+        It is held by this call until it is handed on.
+        """
+
     def hand_on(self, size: int) -> None:
         """``size`` bytes of received buffers are no longer held by this call: the peer may send as many again."""
 

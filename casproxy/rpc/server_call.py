@@ -39,6 +39,8 @@ CANCEL = 8
 _CANCELLED = (StatusCode.CANCELLED, StatusCode.DEADLINE_EXCEEDED)
 MESSAGE_GRACE = 0.5
 """Seconds in which a cancelled call may finish the message it is sending; a drain gives it one second in all."""
+SMALL_MESSAGE = 16 * 1024
+"""Bytes of a request that is cheaper copied and looked at whole than taken in parts."""
 GZIP_MINIMUM = 1024
 """Smaller unary answers are not worth compressing."""
 
@@ -132,7 +134,8 @@ class StreamCall:
         if self._info.kind not in _ONE_REQUEST:
             return await self._stream.receive_message()
         await trio.lowlevel.checkpoint_if_cancelled()
-        if (message := self._stream.receive_only_message_nowait()) is not None:
+        if (message := self.receive_only_message_nowait()) is not None:
+            self.hand_on(len(message))
             return message
         with trio.move_on_after(self._request_timeout):
             return await self._receive_only_message()
@@ -150,6 +153,9 @@ class StreamCall:
 
     def receive_parts_nowait(self) -> list[Part] | None:
         return self._stream.receive_parts_nowait()
+
+    def receive_only_message_nowait(self) -> bytes | None:
+        return self._stream.receive_only_message_nowait(SMALL_MESSAGE)
 
     def hand_on(self, size: int) -> None:
         self._stream.hand_on(size)

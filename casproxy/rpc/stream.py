@@ -190,16 +190,20 @@ class MessageStream:
                     self._assembled.append(part)
                     self.hand_on(len(part))
 
-    def receive_only_message_nowait(self) -> bytes | None:
-        """The one message of a stream that has ended; None, and nothing is lost, where it is not that simple."""
+    def receive_only_message_nowait(self, most: int) -> bytes | None:
+        """The one message of a stream that has ended, to be handed on; None, and nothing is lost, where it is not that.
+
+        ``most``: bytes it may have.
+        """
         decoder = self._decoder
         if decoder is None or not self.peer_ended or self._parts or self._assembled:
             return None
-        message = decoder.take_only_message()
+        message = decoder.take_only_message(most)
         if message is not None:
             self.traffic.messages_received += 1
             self.traffic.bytes_received += len(message)
-            self._hand_on(PREFIX.size + len(message))
+            self._held += len(message)
+            self._hand_on(PREFIX.size)
         return message
 
     async def receive_end(self) -> None:

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import enum
 
+from google.protobuf.message import DecodeError
+
+from casproxy._proto.google.bytestream.bytestream_pb2 import WriteRequest
 from casproxy.errors import InvalidRequest, InvalidResourceName
 from casproxy.services.resource_name import MAX_NAME_LENGTH
 from casproxy.storage.api import Piece
@@ -19,6 +22,8 @@ from casproxy.wire.framing import MESSAGE_END, MessageStart, Part
 
 _NAME, _OFFSET, _FINISH, _DATA = 1 << 3 | 2, 2 << 3, 3 << 3, 10 << 3 | 2
 _MAX_TAG = 2**32 - 1
+_FINISH_SIZE = 2
+"""Bytes of the field, tag and value."""
 _LAST_VARINT_SHIFT = 63
 """The tenth byte of a varint is the last."""
 
@@ -77,6 +82,31 @@ class WriteRequestReader:
             self._take_data(part, data)
         else:
             self._parse(memoryview(part), data)
+
+    def read_only(self, message: bytes, data: list[Piece]) -> None:
+        """Take the only message of a Write, which is over then; errors and ``data`` as from ``feed`` of its parts.
+
+        Protobuf's own parser reads it in a tenth of the time. But it is more lenient: so what it found counts only
+        where that accounts for every byte, which leaves no room for a field twice, or one that is not known.
+        """
+        if not self._read_usual(message, data):
+            for part in (MessageStart(len(message)), message, MESSAGE_END):
+                self.feed(part, data)
+            self.check_named()
+
+    def _read_usual(self, message: bytes, data: list[Piece]) -> bool:
+        try:
+            request = WriteRequest.FromString(message)
+        except DecodeError:
+            return False
+        name, content = request.resource_name.encode(), request.data
+        size = _field_size(name) + _FINISH_SIZE + (_field_size(content) if content else 0)
+        if size != len(message) or not request.finish_write or not 0 < len(name) <= MAX_NAME_LENGTH:
+            return False
+        if content:
+            data.append(content)
+        self.resource_name, self.received, self.finished = request.resource_name, len(content), True
+        return True
 
     def check_named(self) -> None:
         """Raises ``InvalidResourceName`` unless a name has come."""
@@ -195,3 +225,9 @@ class WriteRequestReader:
 
     def _expect_tag(self) -> None:
         self._at, self._varint, self._shift = _At.TAG, 0, 0
+
+
+def _field_size(content: bytes) -> int:
+    """Bytes of a field with ``content``, whose tag takes one byte: as any serializer writes it."""
+    size = len(content)
+    return 1 + max(1, (size.bit_length() + 6) // 7) + size

@@ -44,8 +44,13 @@ class WriteSource:
 
     def read_name_nowait(self) -> str:
         """The name if what has arrived tells it, else ``""``. Errors as ``read_name``."""
-        parts = None if self._reader.resource_name else self._parts_nowait()
-        if parts is not None:
+        if self._reader.resource_name:
+            return self._reader.resource_name
+        if (message := self._call.receive_only_message_nowait()) is not None:
+            self._reader.read_only(message, self._ready)
+            self._ended = True
+            self._call.hand_on(len(message) - self._reader.received)
+        elif (parts := self._parts_nowait()) is not None:
             self._absorb(parts)
         return self._reader.resource_name
 

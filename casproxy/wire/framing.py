@@ -106,13 +106,16 @@ class MessageDecoder:
             self._raw = _NOTHING
         return parts
 
-    def take_only_message(self) -> bytes | None:
-        """The payload, if all that was pushed is one uncompressed message in one buffer; else None, nothing is lost."""
+    def take_only_message(self, most: int) -> bytes | None:
+        """The payload, if all that was pushed is one uncompressed message in one buffer; else None, nothing is lost.
+
+        ``most``: bytes it may have.
+        """
         if len(self._raw) != 1 or self._head or self._left >= 0 or len(self._raw[0]) < PREFIX.size:
             return None
         data = self._raw[0]
         flags, size = PREFIX.unpack_from(data)
-        if flags or size != len(data) - PREFIX.size or size > self._max_size:
+        if flags or size != len(data) - PREFIX.size or size > most or size > self._max_size:
             return None
         self._raw.clear()
         self.consumed += len(data)

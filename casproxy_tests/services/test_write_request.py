@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from casproxy._proto.google.bytestream.bytestream_pb2 import WriteRequest
@@ -86,6 +86,58 @@ def test_unknown_fields_and_any_order(before: list[bytes], after: list[bytes], c
     assert feed(reader, message, cuts=tuple(cuts)) == expected.data
     assert reader.finished == expected.finish_write
     assert reader.resource_name == "n"
+
+
+def outcome_of(message: bytes, *, only: bool) -> tuple[object, ...]:
+    reader, data = WriteRequestReader(), list[Piece]()
+    try:
+        if only:
+            reader.read_only(message, data)
+        else:
+            for part in parts_of(message):
+                reader.feed(part, data)
+            reader.check_named()
+    except InvalidRequest as error:
+        return type(error), str(error)
+    return reader.resource_name, b"".join(data), reader.received, reader.finished, reader.keepalives
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.lists(_fields()).map(b"".join),
+        st.tuples(st.lists(_fields()), st.lists(_fields())).map(
+            lambda around: b"".join([*around[0], b"\x0a\x01n", b"\x52\x02hi", *around[1]])
+        ),
+        st.builds(
+            request,
+            st.text(max_size=200),
+            st.binary(max_size=300),
+            offset=st.sampled_from([0, 0, 1, -1]),
+            finish=st.booleans(),
+        ),
+    )
+)
+@example(b"\x0a\x01n\x18\x01\x52\x01a\x52\x01b")  # data twice: protobuf takes the last
+@example(b"\x0a\x01n\x0a\x01m\x18\x01")
+@example(b"\x0a\x01n\x18\x01\x7b\x7c")  # a group
+@example(b"\x0a\x81\x00n\x18\x01")  # a length that takes more bytes than it needs
+@example(b"\x0a\x01\xff\x18\x01")
+@example(request("n" * 5000, b"x", finish=True))
+@example(request("n" * 200, b"x" * 16_384, finish=True))
+@example(request("n", b"", finish=True))
+@example(request("n", b"x" * 127, finish=True))
+@example(request("n", b"x" * 128, finish=True))
+def test_an_only_message_is_read_as_its_parts_would_be(message: bytes) -> None:
+    assert outcome_of(message, only=True) == outcome_of(message, only=False)
+
+
+def test_the_usual_only_message_is_read_by_protobuf(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WriteRequestReader, "feed", lambda *_: pytest.fail("it was read in parts"))
+    reader, data = WriteRequestReader(), list[Piece]()
+    for size in (0, 1, 127, 128, 16_000):
+        reader.read_only(request("n" * 150, bytes(size), finish=True), data)
+    assert sum(map(len, data)) == 1 + 127 + 128 + 16_000
 
 
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=4))
