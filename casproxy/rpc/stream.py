@@ -266,7 +266,7 @@ class MessageStream:
         left = sum(map(len, unsent))
         try:
             while left:
-                size = min(left, await self._wait_for_capacity())
+                size = min(left, await self._wait_for_room())
                 self._protocol.send_data(self.id, _split(unsent, size), size)
                 left -= size
                 self.mid_message = left > 0
@@ -275,29 +275,31 @@ class MessageStream:
             self._credit_queue.pass_on()
             self._wake_next_sender()
 
-    async def _wait_for_capacity(self) -> int:
+    async def _wait_for_room(self) -> int:
+        """How much may be queued now: what the output has room for or a frame, as far as the peer gave credit."""
+        protocol = self._protocol
         while True:
-            if self.send_stopped or not self._protocol.can_send(self.id):
+            if self.send_stopped or not protocol.can_send(self.id):
                 raise self._gone()
-            if not self._output_has_room():
+            if (room := self._output_room()) <= 0:
                 await self._output_drained.park()
                 continue
-            capacity = self._protocol.capacity(self.id)
+            capacity = protocol.capacity(self.id)
             if capacity > 0:
-                return capacity
-            if self._protocol.connection_capacity <= 0:
+                return min(capacity, max(room, protocol.frame_size))
+            if protocol.connection_capacity <= 0:
                 self._credit_queue.join(self)
             else:
                 self._credit_queue.pass_on()
             self._wake_next_sender()
             await self._sendable.wait()
 
-    def _output_has_room(self) -> bool:
-        return self._protocol.output_size < OUTPUT_HIGH_WATER and self._protocol.output_room > 0
+    def _output_room(self) -> int:
+        return min(OUTPUT_HIGH_WATER - self._protocol.output_size, self._protocol.output_room)
 
     def _wake_next_sender(self) -> None:
         """Room that this stream leaves is for one that waits: woken all at once, most would only go to wait again."""
-        if self._output_drained and self._output_has_room():
+        if self._output_drained and self._output_room() > 0:
             self._output_drained.unpark()
 
 

@@ -63,7 +63,7 @@ def _joined(buffers: list[Buffer]) -> list[Buffer]:
             run.append(buffer)
             continue
         if run:
-            joined.append(b"".join(run))
+            joined.append(run[0] if len(run) == 1 else b"".join(run))
             run = []
         joined.append(buffer)
     if run:

@@ -28,6 +28,7 @@ from casproxy.wire.framing import Buffer
 from casproxy.wire.guard import HEADERS_VALUE, AbuseLimits, Guard, TooMuch
 from casproxy.wire.h2_seam import H2
 from casproxy.wire.inbound import FrameReader, Received
+from casproxy.wire.outbound import data_frames
 from casproxy.wire.ready_headers import ReadyHeaders
 
 MANY_STREAMS = 250
@@ -212,7 +213,7 @@ class Protocol:
         if not size:
             return
         credit = self._credit.hand_on(stream_id, size)
-        if credit and self._may_receive(stream_id):
+        if credit and self._is_open(stream_id):
             self._h2.increment_flow_control_window(credit, stream_id)
         self._credit_connection()
 
@@ -235,7 +236,7 @@ class Protocol:
             self._credit_connection()
             self._h2.forget_stream(stream_id)
 
-    def _may_receive(self, stream_id: int) -> bool:
+    def _is_open(self, stream_id: int) -> bool:
         stream = self._h2.streams.get(stream_id)
         return stream is not None and not stream.closed
 
@@ -295,8 +296,7 @@ class Protocol:
 
     def reset(self, stream_id: int, code: int) -> None:
         """Queue RST_STREAM, unless the stream is closed already."""
-        stream = self._h2.streams.get(stream_id)
-        if stream is not None and not stream.closed:
+        if self._is_open(stream_id):
             self._h2.reset_stream(stream_id, code)
 
     def reset_malformed(self, stream_id: int) -> None:
@@ -324,10 +324,13 @@ class Protocol:
         return stream is None or stream.closed or stream.state_machine.state is StreamState.HALF_CLOSED_REMOTE
 
     def capacity(self, stream_id: int) -> int:
-        """The most bytes the next DATA frame may carry; 0 or less: wait for credit."""
-        h2 = self._h2
-        stream = h2.streams[stream_id]
-        return min(h2.outbound_flow_control_window, stream.outbound_flow_control_window, h2.max_outbound_frame_size)
+        """The most bytes of DATA that the peer takes on this stream now; 0 or less: wait for credit."""
+        return min(self.connection_capacity, self._h2.streams[stream_id].outbound_flow_control_window)
+
+    @property
+    def frame_size(self) -> int:
+        """The most bytes one DATA frame may carry to the peer."""
+        return self._h2.max_outbound_frame_size
 
     @property
     def connection_capacity(self) -> int:
@@ -340,12 +343,12 @@ class Protocol:
         return self._credit.may_queue - self.output_size
 
     def send_data(self, stream_id: int, buffers: Sequence[Buffer], size: int) -> None:
-        """Queue one DATA frame of ``size`` bytes, the buffers joined; they are not copied. ``size`` <= ``capacity``."""
+        """Queue ``size`` bytes as DATA frames, the buffers joined; they are not copied. ``size`` <= ``capacity``."""
         self._collect()
         self._guard.sent_content(size)
-        self._output.append(self._h2.data_header(stream_id, size))
-        self._output += buffers
-        self.output_size += size + 9
+        frames, framed_size = data_frames(self._h2, stream_id, buffers, size)
+        self._output += frames
+        self.output_size += framed_size
         self._credit.queued(size)
         self._unwritten += size
 

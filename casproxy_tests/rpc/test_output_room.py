@@ -21,6 +21,7 @@ class Output:
 
     connection_capacity = 1 << 20
     output_room = 1 << 20
+    frame_size = 1 << 14
 
     def __init__(self) -> None:
         self.output_size = OUTPUT_HIGH_WATER

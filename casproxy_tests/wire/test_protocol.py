@@ -16,6 +16,7 @@ from casproxy.wire import events, headers
 from casproxy.wire.budget import Budget
 from casproxy.wire.errors import ConnectionBroken
 from casproxy.wire.events import Event, RawHeaders
+from casproxy.wire.framing import Buffer
 from casproxy.wire.metadata import Metadata
 from casproxy.wire.protocol import Protocol, WireSettings
 from casproxy.wire.status import StatusCode
@@ -320,6 +321,31 @@ def test_data_is_not_copied_on_its_way_out() -> None:
     payload = memoryview(bytes(10_000))
     both.client.send_data(stream_id, [payload], 10_000)
     assert any(buffer is payload for buffer in both.client.take_output())
+
+
+@given(st.lists(st.integers(0, 40_000), min_size=1, max_size=5))
+def test_data_is_cut_into_frames_that_the_peer_takes(sizes: list[int]) -> None:
+    """Plain h2 takes 16 KiB a frame and says nothing else; it counts both windows, and so do we."""
+    plain = PlainClient(server())
+    stream_id = plain.open()
+    plain.run()
+    plain.server.send_headers(stream_id, headers.response_headers())
+    plain.run()
+    capacity = plain.server.capacity(stream_id)
+    buffers: list[Buffer] = []
+    for number, size in enumerate(sizes):
+        size = min(size, capacity - sum(map(len, buffers)))
+        buffers.append(bytes([number]) * size if number % 2 else memoryview(bytearray([number]) * size))
+    total = sum(map(len, buffers))
+    plain.server.send_data(stream_id, buffers, total)
+    frames = -(-total // plain.server.frame_size) or 1
+    assert plain.server.output_size == total + 9 * frames
+    plain.run()
+    received = [event for event in plain.at_client if isinstance(event, h2.events.DataReceived)]
+    assert b"".join(event.data for event in received) == b"".join(buffers)
+    assert len(received) == frames
+    assert plain.server.capacity(stream_id) == capacity - total
+    assert plain.h2.streams[stream_id].inbound_flow_control_window == capacity - total
 
 
 def test_data_is_not_copied_on_its_way_in() -> None:
