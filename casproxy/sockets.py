@@ -83,18 +83,16 @@ async def receive_some(stream: trio.abc.ReceiveStream, max_bytes: int = READ_SIZ
     """
     if not isinstance(stream, trio.SocketStream):
         return bytes(await stream.receive_some(min(max_bytes, READ_SIZE)))
-    await trio.lowlevel.checkpoint_if_cancelled()
-    if (received := receive_nowait(stream, max_bytes)) is not None:
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        return received
-    while received is None:
-        await wait_readable(stream)
-        received = receive_nowait(stream, max_bytes)
-    return received
+    while True:
+        await wait_readable(stream)  # first: whoever believes that something is there asks ``receive_nowait``
+        if (received := receive_nowait(stream, max_bytes)) is not None:
+            return received
 
 
 async def wait_readable(stream: trio.SocketStream) -> None:
     """Wait until a read has something to say. Errors as above."""
+    if stream.socket.fileno() < 0:
+        raise trio.ClosedResourceError("this socket was already closed")
     try:
         await trio.lowlevel.wait_readable(stream.socket)
     except OSError as error:

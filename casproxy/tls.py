@@ -119,9 +119,8 @@ class TlsStream(trio.abc.Stream):
     async def _receive_more(self, max_bytes: int) -> Received | None:
         if self._socket is None:
             return self._decrypted(await self.transport_stream.receive_some(min(max_bytes, _MOST_READ)), max_bytes)
-        if (received := self._read_nowait(self._socket, max_bytes)) is None:
-            await wait_readable(self._socket)
-        return received
+        await wait_readable(self._socket)
+        return self._read_nowait(self._socket, max_bytes)
 
     def _read_nowait(self, stream: trio.SocketStream, max_bytes: int) -> Received | None:
         room = scratch()[_CARRIED:][:max_bytes]

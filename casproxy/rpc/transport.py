@@ -15,6 +15,10 @@ SMALL: Final = 1024
 """Bytes of a buffer that is joined with its small neighbours: a place of its own in a gathered write costs more."""
 
 
+DRAINED: Final = 4 * 1024
+"""A read of fewer bytes found the end of what had arrived: another at once would most likely find nothing."""
+
+
 class Transport:
     """A ``trio.abc.Stream`` as this package uses it. One task receives, one task sends.
 
@@ -23,6 +27,7 @@ class Transport:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._drained = False
         self.peer = peer_name(stream)
         if (beneath := socket_beneath(stream)) is not None:
             make_room_for_near_peer(beneath)
@@ -30,12 +35,17 @@ class Transport:
     async def receive(self) -> Received:
         """The next bytes; ``b""`` at the end of the stream or when it broke."""
         try:
-            return await streams.receive(self._stream)
+            data = await streams.receive(self._stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return b""
+        self._drained = len(data) < DRAINED
+        return data
 
     def receive_nowait(self) -> Received | None:
-        """What is there already, ``b""`` at the end of the stream or when it broke; None when one has to wait."""
+        """What is there already, ``b""`` at the end of the stream or when it broke; None when one may have to wait."""
+        if self._drained:
+            self._drained = False
+            return None
         try:
             return streams.receive_nowait(self._stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
