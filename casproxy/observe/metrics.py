@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 from casproxy import __version__
 from casproxy.observe.call_counts import CallCounts
 from casproxy.observe.facts import Caller
+from casproxy.observe.plain_counter import PlainCounter
 from casproxy.observe.series import Children
 from casproxy.observe.timed import RESULTS
 from casproxy.rpc.api import MethodInfo, Traffic
@@ -60,27 +61,24 @@ class Metrics:
         self.create_series(methods)
 
     def _create_ours(self, per_org: bool) -> None:
-        self._bytes = self._counter(
+        self._bytes = self._plain(
             "casproxy_message_bytes",
             "Bytes of messages, by direction (in: from clients) and the caller's backend.",
             "direction",
             "backend",
         )
-        self._bytes_of = Children(self._bytes)
         self._org_bytes = (
-            self._counter("casproxy_org_message_bytes", "The same by the caller's organisation.", "direction", "org")
+            self._plain("casproxy_org_message_bytes", "The same by the caller's organisation.", "direction", "org")
             if per_org
             else None
         )
         self._limits = self._counter("casproxy_limit_reached", "Times a peer ran into a limit of ours.", "limit")
         for limit in LIMITS:
             self._limits.labels(limit)
-        self._skipped = self._counter(
+        self._skipped = self._plain(
             "casproxy_deduplicated", "Uploads of what was stored already, answered without their body.", "backend"
         )
-        self._skipped_of = Children(self._skipped)
-        self._skipped_bytes = self._counter("casproxy_deduplicated_bytes", "What those would have stored.", "backend")
-        self._skipped_bytes_of = Children(self._skipped_bytes)
+        self._skipped_bytes = self._plain("casproxy_deduplicated_bytes", "What those would have stored.", "backend")
         self._backend_seconds = self._histogram(
             "casproxy_backend_request_seconds",
             "Requests to tenants' stores. open: until the first byte can be read; ingest: the whole of an upload.",
@@ -103,6 +101,9 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 
+    def _plain(self, name: str, text: str, *labels: str) -> PlainCounter:
+        return PlainCounter(name, text, *labels, registry=self.registry)
+
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
 
@@ -114,10 +115,10 @@ class Metrics:
         for info in methods:
             self._calls.of(info)
         for backend, direction in product(backends, ("in", "out")):
-            self._bytes.labels(direction, backend)
+            self._bytes.add(0, direction, backend)
         for backend in backends:
-            self._skipped.labels(backend)
-            self._skipped_bytes.labels(backend)
+            self._skipped.add(0, backend)
+            self._skipped_bytes.add(0, backend)
         for backend, operation, result in product(backends, requests, RESULTS):
             self._backend_seconds.labels(backend, operation, result)
         for result in RESULTS:
@@ -141,11 +142,11 @@ class Metrics:
         if caller is None:
             return
         backend = self.known_backend(caller.backend)
-        self._bytes_of["in", backend].inc(traffic.bytes_received)
-        self._bytes_of["out", backend].inc(traffic.bytes_sent)
+        self._bytes.add(traffic.bytes_received, "in", backend)
+        self._bytes.add(traffic.bytes_sent, "out", backend)
         if self._org_bytes is not None:
-            self._org_bytes.labels("in", caller.org).inc(traffic.bytes_received)
-            self._org_bytes.labels("out", caller.org).inc(traffic.bytes_sent)
+            self._org_bytes.add(traffic.bytes_received, "in", caller.org)
+            self._org_bytes.add(traffic.bytes_sent, "out", caller.org)
 
     def known_backend(self, name: str) -> str:
         """The label for a backend type: its name, or ``other`` for one that is not served."""
@@ -153,9 +154,9 @@ class Metrics:
 
     def upload_skipped(self, backend: str, size: int) -> None:
         """An upload was answered at once, for its ``size`` bytes were stored already."""
-        labels = (self.known_backend(backend),)
-        self._skipped_of[labels].inc()
-        self._skipped_bytes_of[labels].inc(size)
+        label = self.known_backend(backend)
+        self._skipped.add(1, label)
+        self._skipped_bytes.add(size, label)
 
     def limit_reached(self, limit: str) -> None:
         """A peer ran into the limit of this name."""

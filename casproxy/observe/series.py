@@ -6,22 +6,18 @@ whoever counts something for each call keeps the children instead of asking for 
 
 from __future__ import annotations
 
-from typing import TypeVar
-
-from prometheus_client import Counter, Histogram
-
-M = TypeVar("M", Counter, Histogram)
+from prometheus_client import Histogram
 
 
-class Children(dict[tuple[str, ...], M]):
+class Children(dict[tuple[str, ...], Histogram]):
     """The children of ``metric`` by their label values, each made when it is first asked for."""
 
-    def __init__(self, metric: M) -> None:
+    def __init__(self, metric: Histogram) -> None:
         super().__init__()
-        self._metric: M = metric
+        self._metric = metric
 
-    def __missing__(self, labels: tuple[str, ...]) -> M:
+    def __missing__(self, labels: tuple[str, ...]) -> Histogram:
         """Ask the metric."""
-        child: M = self._metric.labels(*labels)
+        child = self._metric.labels(*labels)
         self[labels] = child
         return child
