@@ -44,14 +44,19 @@ class Got:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Calls as one tenant."""
+    """Calls as one tenant. ``served``: what the server is serving, of all tenants."""
 
     channel: Channel
+    served: set[ServerCall]
     secret_id: str = "tenant"
     backend: str = "OCI"
 
     def as_tenant(self, secret_id: str) -> Caller:
-        return Caller(self.channel, secret_id, self.backend)
+        return Caller(self.channel, self.served, secret_id, self.backend)
+
+    async def is_heard(self) -> None:
+        """Return when the server has read everything this caller has sent, resets included: they come in order."""
+        await self.channel.unary(registry.INFOZ.path, b"", metadata=self._metadata)
 
     @property
     def _metadata(self) -> Metadata:
@@ -114,10 +119,19 @@ async def _believe(call: ServerCall, handler: Handler) -> None:
 @asynccontextmanager
 async def serve_backends(backends: BackendResolver, limits: Limits | None = None) -> AsyncIterator[Caller]:
     """Serve for the block; what the block raises is not wrapped."""
+    served: set[ServerCall] = set()
+
+    async def note(call: ServerCall, handler: Handler) -> None:
+        served.add(call)
+        try:
+            await handler(call)
+        finally:
+            served.remove(call)
+
     deps = registry.Dependencies(backends, limits or Limits(), Budget(1 << 28), "test", "", Readiness())
     server = Server(
         registry.methods(deps),
-        interceptors=[error_interceptor(), _believe],
+        interceptors=[note, error_interceptor(), _believe],
         settings=ServerSettings(drain_grace=5.0),
     )
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -126,7 +140,7 @@ async def serve_backends(backends: BackendResolver, limits: Limits | None = None
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve, [listener])
             async with open_channel("127.0.0.1", port) as channel:
-                yield Caller(channel)
+                yield Caller(channel, served)
             server.start_draining()
     except BaseExceptionGroup as group:
         if len(group.exceptions) > 1:

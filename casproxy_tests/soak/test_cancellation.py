@@ -69,7 +69,8 @@ async def test_a_client_that_leaves(transfer: Callable[[World, int, int], Awaita
                 nursery.cancel_scope.cancel()
             began = trio.current_time()
             with trio.fail_after(5):
-                await _until(lambda: not (world.process.lent or world.registry.server.busy))
+                await world.caller.is_heard()  # or the call may be yet to begin
+                await _until(lambda: not (world.caller.served or world.process.lent or world.registry.server.busy))
                 took.append(trio.current_time() - began)
                 await _until(lambda: not world.registry.store.sessions)
             assert world.registry.store.visible() == visible, "something is visible, or a session is open"
