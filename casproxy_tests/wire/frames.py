@@ -68,15 +68,17 @@ class FrameSource:
         self._used: list[int] = []
 
     def step(self) -> list[bytes]:
-        """One to three frames."""
+        """One to three frames, or a burst of DATA."""
         rnd = self._rnd
         if rnd.random() < self._evil:
             return [rnd.choice(_EVIL)]
         kind = rnd.random()
         if kind < 0.15 or not self._used:
             return self._request()
-        if kind < 0.75:
+        if kind < 0.70:
             return [self._data()]
+        if kind < 0.75:
+            return self._burst()
         if kind < 0.79:
             return [frame(3, 0, self._end(), struct.pack(">I", rnd.choice([0, 1, 7, 8])))]
         if kind < 0.83:
@@ -122,6 +124,12 @@ class FrameSource:
             return [frame(1, flags | 4 | odd, stream_id | reserved, encoded)]
         cut = self._rnd.randint(1, len(encoded) - 1)
         return [frame(1, flags, stream_id, encoded[:cut]), frame(9, 4, stream_id, encoded[cut:])]
+
+    def _burst(self) -> list[bytes]:
+        """DATA of one stream and nothing else, as an upload sends it; often more than its window."""
+        rnd, stream_id = self._rnd, self._any()
+        sizes = rnd.choice([[1, 9, 10], [100, 1000], [4096, 16_384], [16_384], [0, 1, 16_384]])
+        return [frame(0, 0, stream_id, BODY[: rnd.choice(sizes)]) for _ in range(rnd.randint(2, 12))]
 
     def _data(self) -> bytes:
         rnd = self._rnd

@@ -51,8 +51,7 @@ class Pair:
 
     def send(self, frames: list[bytes], rnd: random.Random) -> bool:
         """One round; False when it ended the connection."""
-        ids = range(1, min(200, self.fast.highest_inbound_stream_id + 1), 2)
-        discarding = {i for i in ids if self.fast._stream_closed_by(i) is StreamClosedBy.SEND_RST_STREAM}
+        discarding = reset_by_us(self.fast)
         plain_events: list[object] = []
         fast_events: list[object] = []
         plain_error = fast_error = None
@@ -75,7 +74,8 @@ class Pair:
         if isinstance(fast_error, FrameTooLargeError) and plain_error is not None:
             return False  # two faults in one frame: which is found first may differ
         kept = self._credit_discarded(fast_events, discarding)
-        if discarding and FlowControlError in (type(plain_error), type(fast_error)):
+        discards = discarding or reset_by_us(self.plain)  # also since this round began
+        if discards and FlowControlError in (type(plain_error), type(fast_error)):
             return False  # h2 credits what it discards at another moment, and here that mattered
         assert kind_of(plain_error) == kind_of(fast_error)
         if plain_error is not None:
@@ -125,6 +125,11 @@ class Pair:
     def compare(self) -> None:
         assert outgoing(self.plain) == outgoing(self.fast)
         assert state(self.plain) == state(self.fast)
+
+
+def reset_by_us(side: H2Connection) -> set[int]:
+    ids = range(1, min(200, side.highest_inbound_stream_id + 1), 2)
+    return {i for i in ids if side._stream_closed_by(i) is StreamClosedBy.SEND_RST_STREAM}
 
 
 def kind_of(error: ProtocolError | None) -> tuple[object, object]:
