@@ -153,6 +153,11 @@ class H2(H2Connection):
         """``data_to_send`` has something to give."""
         return bool(self._data_to_send)
 
+    @property
+    def over(self) -> bool:
+        """The connection broke the protocol, or was ended: h2 sends no frame on it any more, and raises instead."""
+        return self.state_machine.state is ConnectionState.CLOSED
+
     def data_header(self, stream_id: int, size: int) -> bytes:
         """The header of a DATA frame of ``size`` bytes, accounted; the caller has checked the capacity."""
         stream = self.streams[stream_id]

@@ -238,11 +238,11 @@ class Protocol:
 
     def _is_open(self, stream_id: int) -> bool:
         stream = self._h2.streams.get(stream_id)
-        return stream is not None and not stream.closed
+        return stream is not None and not stream.closed and not self._h2.over
 
     def _credit_connection(self) -> None:
         credit = self._credit.connection_credit()
-        if credit:
+        if credit and not self._h2.over:
             self._h2.increment_flow_control_window(credit)
 
     # -- intents in -------------------------------------------------------------------------------
@@ -313,7 +313,7 @@ class Protocol:
     def can_send(self, stream_id: int) -> bool:
         """The stream is open and this side has not ended it."""
         stream = self._h2.streams.get(stream_id)
-        if stream is None:
+        if stream is None or self._h2.over:
             return False
         state = stream.state_machine.state
         return state is not StreamState.CLOSED and state is not StreamState.HALF_CLOSED_LOCAL

@@ -20,6 +20,7 @@ from casproxy.wire.framing import Buffer
 from casproxy.wire.metadata import Metadata
 from casproxy.wire.protocol import Protocol, WireSettings
 from casproxy.wire.status import StatusCode
+from casproxy_tests.wire.frames import frame
 from casproxy_tests.wire.peer import PREFACE, RawPeer, message, request_fields
 
 REQUEST = headers.request_headers(
@@ -312,6 +313,27 @@ def test_sending_after_the_end_is_not_possible() -> None:
     both.run()
     resets = [event for event in both.at_client if isinstance(event, events.StreamReset)]
     assert resets == [events.StreamReset(stream_id, 8, by_peer=True)]
+
+
+def test_a_connection_that_is_over_takes_everything_and_sends_nothing() -> None:
+    """Calls on it end in their own time: what they still want to say must not fail."""
+    plain = PlainClient(server())
+    answered, unanswered = plain.open(), plain.open()
+    plain.run()
+    plain.server.send_headers(answered, headers.response_headers())
+    plain.h2.send_data(answered, bytes(40_000))
+    plain.run()
+    with pytest.raises(ConnectionBroken):
+        plain.server.receive(frame(0, 0, 0, b"DATA belongs to a stream"), 0.0)
+    output(plain.server)
+    for stream_id in (answered, unanswered):
+        assert not plain.server.can_send(stream_id)
+        plain.server.send_headers(stream_id, headers.trailers(StatusCode.OK), end=True)
+        plain.server.end_stream(stream_id)
+        plain.server.hand_on(stream_id, 0 if stream_id == unanswered else 40_000)
+        plain.server.reset(stream_id, 0)
+        plain.server.close_stream(stream_id)
+    assert output(plain.server) == b""
 
 
 def test_data_is_not_copied_on_its_way_out() -> None:
