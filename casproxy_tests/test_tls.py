@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from casproxy import streams
-from casproxy.sockets import READ_SIZE, Received
+from casproxy.sockets import READ_SIZE, Buffer, Received
 from casproxy.tls import FEED_SIZE, MOST_BATCHED, TlsStream
 from casproxy_tests.real.certificates import client_context, server_context
 
@@ -119,29 +119,24 @@ async def test_what_is_small_keeps_little_alive(contexts: Contexts) -> None:
         assert isinstance(received, bytes)
 
 
-async def test_openssl_keeps_no_more_than_it_was_fed(contexts: Contexts) -> None:
+async def test_openssl_keeps_no_more_than_it_was_fed(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
     """A read of half a mebibyte would stay half a mebibyte of memory for the life of the connection."""
     fed: list[int] = []
+    feed = TlsStream._feed
 
-    class Watched(TlsStream):
-        def _feed(self, ciphertext: bytes | bytearray | memoryview) -> None:
-            fed.append(len(ciphertext))
-            super()._feed(ciphertext)
+    def watched(self: TlsStream, ciphertext: Buffer) -> None:
+        fed.append(len(ciphertext))
+        feed(self, ciphertext)
 
-    ours, theirs = await sockets()
-    client = TlsStream(ours, contexts[0], server_hostname="localhost")
-    server = Watched(theirs, contexts[1], server_side=True)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.handshake)
-        await server.handshake()
+    monkeypatch.setattr(TlsStream, "_feed", watched)
+    async with connected(contexts, sockets) as (client, server), trio.open_nursery() as nursery:
         nursery.start_soon(client.send_all, bytes(MIB))
         left = MIB
         while left:
             left -= len(await server.receive())
+    assert sum(fed) > MIB
     assert max(fed) <= FEED_SIZE
     assert server._incoming.pending == 0
-    await trio.aclose_forcefully(client)
-    await trio.aclose_forcefully(server)
 
 
 async def test_cancelled_nothing_is_lost(contexts: Contexts, transports: Transports) -> None:
