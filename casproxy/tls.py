@@ -189,7 +189,8 @@ class TlsStream(trio.abc.Stream):
                     if size >= self._batch:
                         await self._send(encrypted, patience)
                         encrypted, size = [], 0
-            await self._send(encrypted, patience)
+            if encrypted:
+                await self._send(encrypted, patience)
         finally:
             self._sending.release()
 

@@ -16,8 +16,6 @@ import trio
 
 LONG_TURN_SECONDS: Final = 0.0012
 """After this a turn takes no more large pieces of work. 1 MiB is hashed in 0.7 ms; a timer may wait for two turns."""
-
-
 MOST_CONTENDERS: Final = 16
 """Tasks that look every turn whether it is theirs; a thousand of them would make turns of looking alone."""
 

@@ -38,12 +38,10 @@ class LinesOfATurn:
 
     def flush(self) -> None:
         """Have everything written at the end of this turn, or now where there is none."""
-        if self._due and len(self._lines) <= MOST_KEPT and trio.lowlevel.in_trio_run():
-            return
-        if len(self._lines) > MOST_KEPT or not turns.at_end(self._end_turn):
+        if len(self._lines) > MOST_KEPT or not trio.lowlevel.in_trio_run():
             self._write_out()
-        else:
-            self._due = True
+        elif not self._due:
+            self._due = turns.at_end(self._end_turn)
 
     def isatty(self) -> bool:
         """Nobody watches."""

@@ -13,8 +13,6 @@ from casproxy.wire.framing import Buffer
 
 SMALL: Final = 1024
 """Bytes of a buffer that is joined with its small neighbours: a place of its own in a gathered write costs more."""
-
-
 DRAINED: Final = 4 * 1024
 """A read of fewer bytes found the end of what had arrived: another at once would most likely find nothing."""
 
