@@ -7,7 +7,9 @@ millisecond's lines at most. Outside of the event loop, in a worker thread for i
 
 from __future__ import annotations
 
+import select
 import threading
+from collections.abc import Iterator
 from typing import Final, TextIO
 
 import trio
@@ -55,7 +57,22 @@ class LinesOfATurn:
         with self._writing:
             lines, self._lines = self._lines, []
             try:
-                self._out.write("".join(lines))
-                self._out.flush()
+                for some in _unbroken(lines):
+                    self._out.write(some)
+                    self._out.flush()
             except (OSError, ValueError):  # ValueError: it was closed
                 pass
+
+
+def _unbroken(lines: list[str]) -> Iterator[str]:
+    """The lines, as many together as workers that share a pipe can write without breaking each other's (pipe(7))."""
+    some, size = "", 0
+    for line in lines:
+        length = len(line.encode(errors="replace"))
+        if some and size + length > select.PIPE_BUF:
+            yield some
+            some, size = "", 0
+        some += line
+        size += length
+    if some:
+        yield some

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import select
 import threading
 
 import pytest
@@ -42,6 +43,26 @@ async def test_the_lines_of_a_turn_are_one_write() -> None:
     say(lines, "next\n")
     await trio.lowlevel.checkpoint()
     assert out.writes == 2
+
+
+async def test_no_write_is_larger_than_a_pipe_takes_whole() -> None:
+    """Workers write to one pipe: what is larger may end up between halves of another's line."""
+    written: list[str] = []
+
+    class Pipe(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    lines = LinesOfATurn(Pipe())
+    said = [f"{number} {'é' * 300}\n" for number in range(50)]
+    for line in said:
+        say(lines, line)
+    await trio.lowlevel.checkpoint()
+    assert "".join(written) == "".join(said)
+    assert max(len(some.encode()) for some in written) <= select.PIPE_BUF
+    assert all(some.endswith("\n") for some in written)
+    assert len(written) < 15
 
 
 async def test_a_turn_with_very_many_lines_does_not_keep_them_all() -> None:
