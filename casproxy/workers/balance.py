@@ -39,7 +39,8 @@ def choose(standings: Iterable[Standing], *, draining: bool = False) -> int | No
 
     A worker that is not ready, silent or full gets it only when all are: it answers for itself, with a status, and so
     does the last resort of a full one, which closes it and counts the limit. While all are draining the busiest gets
-    it, which ends last: an idle one may have gone before it takes what it was handed.
+    it, which ends last: an idle one may have gone before it takes what it was handed. None is ready then, and one that
+    still seems to be has not been heard of since it was told.
     """
     able = [standing for standing in standings if standing.serves and standing.on_the_way < ON_THE_WAY]
     if not able:
@@ -49,5 +50,6 @@ def choose(standings: Iterable[Standing], *, draining: bool = False) -> int | No
 
 def _reluctance(standing: Standing, draining: bool) -> tuple[bool, bool, bool, int, int]:
     full = standing.connections >= standing.room
-    load = -standing.load if draining else standing.load
-    return standing.silent, not standing.ready, full, load, standing.number
+    if draining:
+        return standing.silent, False, full, -standing.load, standing.number
+    return standing.silent, not standing.ready, full, standing.load, standing.number

@@ -29,6 +29,7 @@ def test_while_all_are_draining_the_one_that_ends_last_gets_it() -> None:
     busy, idler = replace(IDLE, load=3), replace(IDLE, number=2, load=2)
     assert choose([busy, idler], draining=True) == 1
     assert choose([replace(busy, silent=True), idler], draining=True) == 2
+    assert choose([replace(busy, ready=False), idler], draining=True) == 1  # the idler's word of its drain is under way
 
 
 @pytest.mark.parametrize("fault", [{"ready": False}, {"silent": True}, {"connections": 10}], ids=str)
