@@ -7,8 +7,9 @@ moment a limit is reached says how many calls went through while the attack was 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 
 import trio
 import trio.testing
@@ -25,13 +26,17 @@ PASSES_PER_CALL = 30
 
 
 class Arena:
-    """``limits``: what the server said peers ran into; ``calls``: how often the neighbour was answered."""
+    """``limits``: what the server said peers ran into; ``calls``: how often the neighbour was answered.
+
+    ``attackers_seconds``: what the attackers' own steps took. They share the thread here, and would not in life.
+    """
 
     def __init__(self, methods: list[tuple[MethodInfo, Handler]], settings: ServerSettings | None) -> None:
         self.limits: list[str] = []
         self.attackers: list[Attacker] = []
         self.calls = 0
         self.calls_at_limit = 0
+        self.attackers_seconds = 0.0
         server = Server(
             [Method(info, handler) for info, handler in [(UNARY, echo), *methods]],
             settings=settings,
@@ -46,10 +51,18 @@ class Arena:
 
     async def attacker(self, settings: dict[int, int] | None = None) -> Attacker:
         """A connection that has said hello."""
-        attacker = Attacker(self.world.connect(settings=settings))
+        with self.attackers_time():
+            attacker = Attacker(self.world.connect(settings=settings), self.attackers_time)
         self.attackers.append(attacker)
         await attacker.send(b"", passes=20)
         return attacker
+
+    @contextmanager
+    def attackers_time(self) -> Iterator[None]:
+        """Count what is done inside as the attackers'; nothing waits there."""
+        start = time.perf_counter()
+        yield
+        self.attackers_seconds += time.perf_counter() - start
 
     async def call_for_ever(self, channel: Channel) -> None:
         """The neighbour."""
@@ -67,8 +80,9 @@ class Arena:
 class Attacker:
     """One hostile connection. ``peer`` builds frames and records the answers."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, own_time: Callable[[], AbstractContextManager[None]]) -> None:
         self._wire = wire
+        self._own_time = own_time
         self.peer = wire.peer
 
     @property
@@ -82,11 +96,13 @@ class Attacker:
 
     async def send(self, data: bytes, *, passes: int = 100) -> RawPeer:
         """Send what ``peer`` has queued, then ``data``, all at once; read answers for so many passes."""
-        self.peer.output += data
-        self._wire._deliver()
+        with self._own_time():
+            self.peer.output += data
+            self._wire._deliver()
         for _ in range(passes):
             await trio.lowlevel.checkpoint()
-            self._wire._collect()
+            with self._own_time():
+                self._wire._collect()
         return self.peer
 
     async def send_unread(self, data: bytes, *, passes: int = 100) -> None:

@@ -39,7 +39,7 @@ async def test_slow_greeting(said: str, mock_clock: MockClock) -> None:
     async with arena(neighbour=False) as ring:
         wire = ring.world.connect()
         wire.peer.output[:] = BEGINNINGS[said]
-        attacker = Attacker(wire)
+        attacker = Attacker(wire, ring.attackers_time)
         await attacker.send(b"", passes=20)
         await seconds(mock_clock, 9.9)
         assert not ring.limits
