@@ -1,8 +1,8 @@
 """Owns the way of a connection from one process to another. Refuses to know which one should get it, and gRPC.
 
 A ``SOCK_SEQPACKET`` socket keeps messages apart: each is one byte, the door, with one descriptor beside it
-(``SCM_RIGHTS``, unix(7)). The kernel holds what is on its way, so a connection is never without an owner; if the worker
-dies before it takes one, the connection is closed.
+(``SCM_RIGHTS``, unix(7)). The kernel holds what is on its way, so a connection is never without an owner; what a worker
+had not taken when it ended, its supervisor takes back.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import array
 import math
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 import trio
@@ -21,6 +21,8 @@ from casproxy.workers.messages import DOORS
 log = structlog.get_logger("casproxy.workers")
 
 _ONE: Final = array.array("i", [0]).itemsize
+_ROOM: Final = socket.CMSG_SPACE(_ONE)
+_Rights: TypeAlias = list[tuple[int, int, bytes]]
 
 
 class WorkerGone(Exception):
@@ -103,9 +105,7 @@ class Taker:
         """Take connections until the supervisor is gone."""
         while True:
             try:
-                data, rights, _flags, _from = await self._socket.recvmsg(
-                    1, socket.CMSG_SPACE(_ONE), socket.MSG_CMSG_CLOEXEC
-                )
+                data, rights, _flags, _from = await self._socket.recvmsg(1, _ROOM, socket.MSG_CMSG_CLOEXEC)
             except ConnectionError:
                 return
             if not data:
@@ -118,12 +118,32 @@ class Taker:
         for door in self.doors.values():
             door.close()
 
-    def _take(self, door: Door, rights: list[tuple[int, int, bytes]]) -> None:
-        descriptors = array.array("i")
-        for _level, _kind, data in rights:
-            descriptors.frombytes(data[: len(data) - len(data) % _ONE])
-        for descriptor in descriptors:
-            door.put(socket.socket(fileno=descriptor))
-        if not descriptors:  # MSG_CTRUNC: the kernel had no free descriptor of this process for it, and closed it
+    def _take(self, door: Door, rights: _Rights) -> None:
+        connections = _connections(rights)
+        for connection in connections:
+            door.put(connection)
+        if not connections:
             door.taken += 1
-            log.error("a connection was lost: this worker has no free file descriptor; raise its limit (ulimit -n)")
+
+
+def take_back(end: socket.socket) -> list[tuple[str, socket.socket]]:
+    """Door and connection of all that a worker has not taken, once it has ended.
+
+    ``end``: where it took them from; nothing more comes that way (``shutdown`` of the other end).
+    """
+    untaken: list[tuple[str, socket.socket]] = []
+    while True:
+        data, rights, _flags, _from = end.recvmsg(1, _ROOM, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+        if not data:
+            return untaken
+        untaken += [(DOORS[data[0]], connection) for connection in _connections(rights)]
+
+
+def _connections(rights: _Rights) -> list[socket.socket]:
+    """What came beside one message: one connection, and none when it was lost."""
+    descriptors = array.array("i")
+    for _level, _kind, data in rights:
+        descriptors.frombytes(data[: len(data) - len(data) % _ONE])
+    if not descriptors:  # MSG_CTRUNC: the kernel had no free descriptor of this process for it, and closed it
+        log.error("a connection was lost: this process has no free file descriptor; raise its limit (ulimit -n)")
+    return [socket.socket(fileno=descriptor) for descriptor in descriptors]

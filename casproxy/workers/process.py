@@ -22,7 +22,7 @@ import trio
 
 from casproxy.errors import CasproxyError, ConfigError
 from casproxy.workers.balance import Standing
-from casproxy.workers.hand_over import Giver, WorkerGone, socket_pair
+from casproxy.workers.hand_over import Giver, WorkerGone, socket_pair, take_back
 from casproxy.workers.merge import Family
 from casproxy.workers.messages import DOORS, Drain, Failed, Link, Message, Orders, Scrape, Snapshot, State
 
@@ -76,6 +76,8 @@ class Worker:
         self.silent = False
         self.families: list[Family] = []
         """Its metrics when it was last asked."""
+        self.untaken: list[tuple[str, socket.socket]] = []
+        """Once it has ended: door and connection of what it was given and never took. The caller's to close."""
         self._orders = orders
         self._changed = changed
         self._handed = dict.fromkeys(DOORS, 0)
@@ -95,8 +97,8 @@ class Worker:
         """
         link_end, their_link = socket_pair(socket.SOCK_STREAM)
         give_end, their_give = socket_pair(socket.SOCK_SEQPACKET)
-        with link_end, give_end:
-            with their_link, their_give:
+        with link_end, give_end, their_give:
+            with their_link:
                 try:
                     process = await _start(command, their_link.fileno(), their_give.fileno())
                 except OSError as error:
@@ -108,7 +110,9 @@ class Worker:
                 await self._listen(Link(trio.SocketStream(trio.socket.from_stdlib_socket(link_end))))
             finally:
                 self._gone()
+                give_end.shutdown(socket.SHUT_RDWR)  # whoever waits to give it one hears that it is gone
                 await _end(process, link_end)
+                self.untaken = take_back(their_give)
         served = None if self._ready_at is None else trio.current_time() - self._ready_at
         return Ending(process.pid, process.returncode or 0, served, self._failed)
 

@@ -98,11 +98,11 @@ class Supervisor:
             await around.start(serve_http, self._scrapes.app(), doors.metrics, stop)
             around.start_soon(self._accept, HTTP, doors.open_http(), probes)
             async with trio.open_nursery() as crew:
-                crew.start_soon(self._keep, 1, orders)
+                crew.start_soon(self._keep, 1, orders, crew)
                 await self._first_news()
                 if not self.draining:
                     for number in range(2, self._count + 1):
-                        crew.start_soon(self._keep, number, orders)
+                        crew.start_soon(self._keep, number, orders, crew)
                     log.info("serving", version=__version__, workers=self._count, **doors.addresses())
                 crew.start_soon(self._accept, GRPC, doors.open_grpc(), calls)
                 task_status.started()
@@ -126,8 +126,8 @@ class Supervisor:
 
     # -- who serves -------------------------------------------------------------------------------------
 
-    async def _keep(self, number: int, orders: partial[Orders]) -> None:
-        """Have a worker in this place, one after another, until the drain."""
+    async def _keep(self, number: int, orders: partial[Orders], crew: trio.Nursery) -> None:
+        """Have a worker in this place, one after another, until the drain; what one leaves untaken, others get."""
         restarts = Restarts(self._patience)
         while not self.draining:
             worker = self._crew[number] = Worker(orders(number=number), self._notice)
@@ -135,6 +135,8 @@ class Supervisor:
                 ending = await worker.run(self._command)
             finally:
                 del self._crew[number]
+                for door, connection in worker.untaken:
+                    crew.start_soon(self._hand_on, door, trio.socket.from_stdlib_socket(connection))
                 self._scrapes.retire(worker)
                 self._notice()
             if self.draining:
@@ -190,23 +192,33 @@ class Supervisor:
                             await self._hand_over(door, stream.socket)
 
     async def _hand_over(self, door: str, connection: trio.socket.SocketType) -> None:
-        while True:
-            worker = await self._choice(door)
-            try:
-                await worker.give(door, connection)
-            except WorkerGone:
-                continue
-            except OSError as error:
-                log.error("connection not handed over", worker=worker.number, error=error.strerror)  # noqa: TRY400
-            return
+        while not await self._give(await self._choice(door), door, connection):
+            pass
+
+    async def _hand_on(self, door: str, connection: trio.socket.SocketType) -> None:
+        """A worker has ended without taking this one: another gets it, if one can take it now; closed if none can."""
+        with connection:
+            while (worker := self._choose(door)) is not None and not await self._give(worker, door, connection):
+                pass
+
+    async def _give(self, worker: Worker, door: str, connection: trio.socket.SocketType) -> bool:
+        """False: the worker is gone, somebody else has to have it."""
+        try:
+            await worker.give(door, connection)
+        except WorkerGone:
+            return False
+        except OSError as error:
+            log.error("connection not handed over", worker=worker.number, error=error.strerror)  # noqa: TRY400
+        return True
 
     async def _choice(self, door: str) -> Worker:
         """The worker to get the next connection; waits until there is one."""
-        while True:
-            room = self._room[door]
-            draining = self.draining
-            standings = [worker.standing(door, room, draining=draining) for worker in self._crew.values()]
-            number = choose(standings, draining=draining)
-            if number is not None:
-                return self._crew[number]
+        while (worker := self._choose(door)) is None:
             await self._changed.wait()
+        return worker
+
+    def _choose(self, door: str) -> Worker | None:
+        draining = self.draining
+        standings = [worker.standing(door, self._room[door], draining=draining) for worker in self._crew.values()]
+        number = choose(standings, draining=draining)
+        return None if number is None else self._crew[number]

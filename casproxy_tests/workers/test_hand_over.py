@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from casproxy.workers.hand_over import Giver, Taker, WorkerGone, socket_pair
+from casproxy.workers.hand_over import Giver, Taker, WorkerGone, socket_pair, take_back
 from casproxy.workers.messages import GRPC, HTTP
 from casproxy_tests.cancellation.harness import Run, cancel_everywhere
 
@@ -82,12 +82,37 @@ async def test_a_worker_that_is_gone_leaves_the_connection_with_its_giver() -> N
         assert await ours.recv(20) == b"still mine"
 
 
-async def test_a_worker_that_dies_with_connections_on_their_way_closes_them() -> None:
+async def test_what_a_worker_has_not_taken_is_taken_back_and_works() -> None:
     give_end, take_end = socket_pair(socket.SOCK_SEQPACKET)
-    with give_end:
-        async with await hand(Giver(give_end), GRPC) as client:
-            take_end.close()
-            assert await client.receive_some(1) == b""
+    with give_end, take_end:
+        clients = [await hand(Giver(give_end), door) for door in (GRPC, HTTP, HTTP)]
+        give_end.shutdown(socket.SHUT_RDWR)
+        untaken = take_back(take_end)
+        assert [door for door, _ in untaken] == [GRPC, HTTP, HTTP]
+        for client, (_, connection) in zip(clients, untaken, strict=True):
+            with connection:
+                connection.send(b"x")
+                assert await client.receive_some(1) == b"x"
+            await client.aclose()
+        assert take_back(take_end) == []
+
+
+async def test_who_waits_to_give_to_a_worker_that_takes_nothing_hears_that_it_is_gone() -> None:
+    give_end, take_end = socket_pair(socket.SOCK_SEQPACKET)
+    ours, theirs = trio.socket.socketpair()
+
+    async def give_for_ever() -> None:
+        with pytest.raises(WorkerGone):
+            while True:
+                await Giver(give_end).give(GRPC, theirs)
+
+    with give_end, take_end, ours, theirs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(give_for_ever)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            give_end.shutdown(socket.SHUT_RDWR)
+        for _, connection in take_back(take_end):
+            connection.close()
 
 
 async def test_a_worker_without_a_free_descriptor_loses_one_connection_and_goes_on() -> None:

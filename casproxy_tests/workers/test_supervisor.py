@@ -153,6 +153,31 @@ async def test_a_worker_that_is_stopped_gets_nothing_until_it_goes_on(
             await stream.aclose()
 
 
+async def test_what_a_killed_worker_has_not_taken_another_gets(tmp_path: Path) -> None:
+    async with supervised(fake("serve", tmp_path)) as (supervisor, ports):
+        [stopped, other] = workers_of(supervisor)
+        os.kill(stopped.process_id, signal.SIGSTOP)
+        streams = [await connect(ports) for _ in range(6)]
+        while stopped.standing(GRPC, 100, draining=False).on_the_way < 3:
+            await trio.lowlevel.checkpoint()
+        os.kill(stopped.process_id, signal.SIGKILL)
+        assert {await number_of(stream) for stream in streams} <= {other.number, stopped.number}
+        for stream in streams:
+            await stream.aclose()
+
+
+async def test_when_the_only_worker_is_killed_what_it_has_not_taken_is_closed(tmp_path: Path) -> None:
+    async with supervised(fake("serve", tmp_path), workers=1) as (supervisor, ports):
+        [stopped] = workers_of(supervisor)
+        os.kill(stopped.process_id, signal.SIGSTOP)
+        async with await connect(ports) as stream:
+            while not stopped.standing(GRPC, 100, draining=False).on_the_way:
+                await trio.lowlevel.checkpoint()
+            os.kill(stopped.process_id, signal.SIGKILL)
+            assert await stream.receive_some(1) == b""
+        await supervisor.all_serve()
+
+
 async def reported_open(supervisor: Supervisor, connections: list[int]) -> None:
     while [worker.state.open.get(GRPC, 0) for worker in workers_of(supervisor)] != connections:
         await trio.lowlevel.checkpoint()
