@@ -6,7 +6,7 @@ Refuses to know what the bytes mean.
 not arrive: the next read needs 512 KiB in one run, and the heap grows by holes that nothing fits into. So the kernel
 fills one of a few buffers that each thread keeps. What fills half of it or more is given out as a view, without a
 copy; less is copied out, so that nobody who holds a little keeps much alive. A buffer is used again when no view of
-it is left: CPython counts the references to it, and a view is one (decision 0024).
+it is left: until then a ``bytearray`` refuses to change its size (decision 0024).
 
 Trio has no call that moves bytes only if it need not wait. Without one, each read and write costs a scope for the
 case that it has to, and a turn of the event loop: 20 µs.
@@ -18,7 +18,6 @@ import errno
 import os
 import socket
 import struct
-import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -33,8 +32,6 @@ READ_SIZE: Final = 512 * 1024
 """The most bytes of one read: fewer wake-ups per megabyte, and what is read still fits into a core's cache."""
 KEPT_BUFFERS: Final = 16
 """Buffers that a thread keeps: 8 MiB, once that many were in use together."""
-_UNUSED_REFERENCES: Final = 3
-"""To a buffer that nobody looks at: the list of buffers, a variable, and the argument of the call that counts."""
 
 NEAR_SECONDS: Final = 0.0005
 """Round trip up to which a peer is near: on this machine, or in the same rack."""
@@ -62,13 +59,22 @@ class _Buffers(threading.local):
     def renew(self) -> None:
         """``current`` was given out: take another that is not, or a new one."""
         for buffer in self._kept:
-            if sys.getrefcount(buffer) == _UNUSED_REFERENCES:
+            if _is_unused(buffer):
                 break
         else:
             buffer = bytearray(READ_SIZE)
             if len(self._kept) < KEPT_BUFFERS:
                 self._kept.append(buffer)
         self.current = buffer
+
+
+def _is_unused(buffer: bytearray) -> bool:
+    """No view of it is left, nor of a part of it: its size may be changed (and is not, in the end)."""
+    try:
+        buffer.append(buffer.pop())
+    except BufferError:
+        return False
+    return True
 
 
 _buffers = _Buffers()
