@@ -2,17 +2,21 @@
 
 Most circles are an exception, its traceback, a frame in it and that frame's variable with the exception. What is found
 is named, frames by their functions: the circle goes through one of them, and the rest hangs on it. What libraries leave
-in circles among their own objects is not ours to mend, and is not counted.
+in circles among their own objects is not ours to mend, and is not counted. From CPython 3.12 on ``contextlib`` does so
+whenever an exception passes, and our objects hang on its circles: there nothing can be told, and the tests are skipped.
 """
 
 from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from types import CodeType, CoroutineType, FrameType, FunctionType, TracebackType
 from typing import Final
 
+import pytest
 import trio
 
 TIMES: Final = 2
@@ -20,6 +24,8 @@ TIMES: Final = 2
 
 async def circles_of(road: Callable[[], Awaitable[None]]) -> Counter[str]:
     """What ``road``, taken ``TIMES``, leaves in circles: names and how many. It runs once before, to warm caches up."""
+    if _contextlib_leaves_circles():
+        pytest.skip("contextlib of this Python leaves circles of its own")
     tasks = _tasks()
     await road()
     await _until_as_few(tasks)
@@ -36,6 +42,25 @@ async def circles_of(road: Callable[[], Awaitable[None]]) -> Counter[str]:
         gc.set_debug(0)
         gc.garbage.clear()
         gc.unfreeze()
+        gc.enable()
+
+
+@cache
+def _contextlib_leaves_circles() -> bool:
+    @contextmanager
+    def translated() -> Iterator[None]:
+        try:
+            yield
+        except LookupError:
+            raise ValueError from None
+
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(ValueError), translated():
+            raise LookupError
+        return gc.collect() > 0
+    finally:
         gc.enable()
 
 
