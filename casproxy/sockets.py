@@ -6,7 +6,7 @@ Refuses to know what the bytes mean.
 not arrive: the next read needs 512 KiB in one run, and the heap grows by holes that nothing fits into. So the kernel
 fills one of a few buffers that each thread keeps. What fills half of it or more is given out as a view, without a
 copy; less is copied out, so that nobody who holds a little keeps much alive. A buffer is used again when no view of
-it is left: until then a ``bytearray`` refuses to change its size (decision 0024).
+it is left: until then a ``bytearray`` refuses to change its size (decisions 0024 and 0029).
 
 Trio has no call that moves bytes only if it need not wait. Without one, each read and write costs a scope for the
 case that it has to, and a turn of the event loop: 20 µs.
