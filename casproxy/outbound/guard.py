@@ -4,13 +4,14 @@ A tenant chooses host names, and so does whoever answers: realms, redirects, upl
 addresses, applied to each one a name resolves to, at the moment of the connection (``dial``)::
 
     always refused      unspecified, link-local, multicast, reserved, cloud metadata, our own listening ports
-    refused unless in   everything else that is not public: loopback, RFC 1918, unique local, shared address space
-    ``outbound.allow``
+    refused unless in   everything else that is not public: loopback, RFC 1918, unique local, shared address space,
+    ``outbound.allow``  the NAT64 prefix that a network chooses for itself
     allowed             public addresses
 
 An IPv4 address inside an IPv6 one (mapped, 6to4, NAT64, Teredo) counts as that IPv4 address.
 
-Source: the IANA special-purpose address registries, as ``ipaddress`` knows them.
+Source: the IANA special-purpose address registries, as ``ipaddress`` knows them; what it does not know yet in every
+Python that this runs on is listed here.
 """
 
 from __future__ import annotations
@@ -46,6 +47,15 @@ _NEVER: Final[tuple[IpNetwork, ...]] = tuple(
         "168.63.129.16/32",  # Azure's host agent, at a public address
     )
 )
+_NOT_PUBLIC: Final[tuple[IpNetwork, ...]] = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "192.0.0.0/24",  # IETF protocol assignments
+        "64:ff9b:1::/48",  # NAT64 for local use (RFC 8215): where in it the IPv4 address is only its network knows
+        "3fff::/20",  # documentation (RFC 9637)
+        "5f00::/16",  # segment routing (RFC 9602)
+    )
+)
 _NAT64: Final = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
 
 
@@ -58,11 +68,13 @@ class Guard:
 
     def check(self, address: str, port: int) -> None:
         """Raise ``AddressRefused`` unless a connection to ``address`` (numeric) and ``port`` is allowed."""
-        ip = _unwrapped(ipaddress.ip_address(address.partition("%")[0]))
+        outside = ipaddress.ip_address(address.partition("%")[0])
+        ip = _unwrapped(outside)
         if _within(ip, _NEVER):
             raise AddressRefused("an address that is never connected to (link-local, metadata, reserved)")
-        if not ip.is_global and not _within(ip, self._allow):
-            raise AddressRefused("a private address that outbound.allow does not name")
+        for one, is_public in ((outside, not _within(outside, _NOT_PUBLIC)), (ip, ip.is_global)):
+            if not is_public and not _within(one, self._allow):
+                raise AddressRefused("a private address that outbound.allow does not name")
         if port in self._own_ports and _is_ours(ip):
             raise AddressRefused("a port of this process itself")
 

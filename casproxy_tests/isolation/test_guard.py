@@ -138,6 +138,21 @@ async def test_of_many_addresses_only_the_allowed_are_tried() -> None:
     assert sockets.addresses == [(PUBLIC, 80), ("10.0.0.7", 80)]
 
 
+@pytest.mark.parametrize("address", ["64:ff9b:1:a00:1:100:808:808", "192.0.0.8", "3fff::1", "5f00::1"])
+def test_what_not_every_python_knows_to_be_private(address: str) -> None:
+    """The first leads to 10.0.0.1 where the network embeds addresses behind 48 bits (RFC 6052), and ends in 8.8.8.8."""
+    with pytest.raises(AddressRefused):
+        Guard(allow=RFC1918).check(address, 443)
+    Guard(allow=(address,)).check(address, 443)
+
+
+def test_a_nat64_of_ones_own_does_not_lead_to_metadata() -> None:
+    own = Guard(allow=("64:ff9b:1::/48",))
+    own.check(f"64:ff9b:1::{PUBLIC}", 443)
+    with pytest.raises(AddressRefused):
+        own.check(f"64:ff9b:1::{METADATA}", 443)
+
+
 @given(st.ip_addresses())
 def test_nothing_but_public_addresses_without_leave(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     try:
