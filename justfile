@@ -18,6 +18,12 @@ run conf *flags:
 test *flags:
     pytest {{flags}}
 
+# Run the tests with another Python, in an environment of its own: `just test-with python3.13`
+test-with python *flags:
+    {{python}} -m venv build/venv-{{file_name(python)}}
+    build/venv-{{file_name(python)}}/bin/pip install -q -e '.[test]'
+    build/venv-{{file_name(python)}}/bin/pytest {{flags}}
+
 # Run the tests at full size: long fuzzing, artifacts of 1 GiB
 soak *flags:
     CASPROXY_SOAK=1 pytest --timeout=3600 {{flags}}
