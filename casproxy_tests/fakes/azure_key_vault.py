@@ -90,11 +90,11 @@ class Handler(BaseHTTPRequestHandler):
 
 def main(port: int, control_port: int, certificate: str, key: str) -> None:
     Handler.values = Values()
+    serve_control(Handler.values, control_port)  # first: who can connect to the other port takes both for ready
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    serve_control(Handler.values, control_port)
     server.serve_forever()
 
 

@@ -45,9 +45,9 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 def main(port: int, control_port: int) -> None:
     values = Values()
+    serve_control(values, control_port)  # first: who can connect to the other port takes both for ready
     server = grpc.server(ThreadPoolExecutor(8), handlers=[Service(values)])
     server.add_insecure_port(f"127.0.0.1:{port}")
-    serve_control(values, control_port)
     server.start()
     server.wait_for_termination()
 
